@@ -1,0 +1,34 @@
+"""All that an attempt needs of the world around it. The executor process implements it over its worker's socket,
+`stepwell.testing` in memory for tests of users' tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from stepwell.model.checkpoint import Checkpoint
+from stepwell.protocol.frames import LogRecord, Spawn
+
+
+class AttemptPort(Protocol):
+    """One attempt's way out. Methods never block; what comes back enters through the attempt's own methods."""
+
+    def now(self) -> float:
+        """Postgres's clock: seconds since the epoch, never going backwards within the attempt."""
+        ...
+
+    async def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn]) -> None:
+        """Returns once all entries are committed (and the children of `spawns` triggered with them).
+
+        Raises LeaseLost: discard the attempt. Raises StepwellError with a code when the server refuses an entry for
+        what it is (an unknown child task, a payload that does not fit): the spawn itself failed, nothing was stored.
+        """
+        ...
+
+    def await_children(self, spawn_keys: Sequence[str]) -> None:
+        """Asks to hear, by `attempt.children_ended(key, outcomes)`, when all children under a key have ended."""
+        ...
+
+    def log(self, record: LogRecord) -> None: ...
+
+    def set_metadata(self, document: bytes) -> None: ...

@@ -1,0 +1,48 @@
+"""One entry of a run's journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+CheckpointKind = Literal[
+    "step",  # something awaited once: its value, its error, or its cancellation
+    "timer",  # a durable timer fired
+    "spawn",  # child runs were triggered; committed together with them
+    "children",  # the outcome of children that were waited for
+    "named",  # checkpoint(name, **data): shown in the inspector, a place to replay from
+    "order",  # a foreign `async with` was entered or left; it holds no value, only its place in the order
+]
+
+CheckpointOutcome = Literal["value", "error", "canceled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What one await came to, stored before the task sees it.
+
+    seq: place in the journal, dense from 0. Replay delivers in this order and no other.
+    key: `<branch path>|<callee>#<occurrence>`; unique in the run, and the same whenever the run is replayed.
+    at: when it was delivered, `started`: when its work began; both seconds since the epoch by Postgres's clock.
+    body: opaque to everyone but executor and reader: compressed codec bytes of what is needed to deliver it again.
+    site: "file.py:31", the line of the await. attempt: the attempt that stored it.
+    nested: belongs inside another step; it is not delivered in cursor order.
+    fingerprint: 8 bytes of hash over the arguments, to notice the right key doing other work; empty when unknown.
+    """
+
+    seq: int
+    key: str
+    kind: CheckpointKind
+    outcome: CheckpointOutcome
+    at: float
+    started: float
+    body: bytes
+    site: str = ""
+    attempt: int = 1
+    nested: bool = False
+    fingerprint: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """The callee's part of the key, as people know it: `/scrape.2|fetch#0` is `fetch`."""
+        return self.key.rpartition("|")[2].rpartition("#")[0] or self.key

@@ -1,0 +1,51 @@
+"""A run triggered by another run: what is asked for, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stepwell.model.failure import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerOptions:
+    """How a run is triggered. Durations are seconds; None is "as the task declares".
+
+    delay: not before so many seconds from now. delay_until: not before this moment (seconds since the epoch).
+    idempotency_key: one run per (environment, task, key) for `idempotency_key_ttl` seconds (30 days).
+    """
+
+    queue: str | None = None
+    concurrency_key: str | None = None
+    priority: int | None = None
+    delay: float | None = None
+    delay_until: float | None = None
+    ttl: float | None = None
+    idempotency_key: str | None = None
+    idempotency_key_ttl: float | None = None
+    max_attempts: int | None = None
+    max_duration: float | None = None
+    tags: tuple[str, ...] = ()
+    metadata: bytes | None = None
+    test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """One child to trigger. Its id derives from (parent id, spawn key, index): spawning again makes no second one."""
+
+    task_id: str
+    payload: bytes
+    payload_type: str = "application/json"
+    options: TriggerOptions = field(default_factory=TriggerOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOutcome:
+    """How a child ended. `output` and `output_type` are set when it completed, `failure` when it did not."""
+
+    run_id: str
+    status: str
+    output: bytes | None = None
+    output_type: str | None = None
+    failure: Failure | None = None

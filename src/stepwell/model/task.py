@@ -1,0 +1,58 @@
+"""What a worker declares of its tasks and queues when it registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stepwell.model.retry import RetryPolicy
+
+Isolation = Literal["process", "shared"]
+
+DEFAULT_MEMORY = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDeclaration:
+    """A queue as written in code. `concurrency`: runs that may execute at once; None is no limit."""
+
+    name: str
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDeclaration:
+    """A task as written in code, without its code.
+
+    queue: the queue its runs go to unless told otherwise; None: a queue of its own, `task/<id>`.
+    max_duration: seconds of execution over all attempts; None is no limit. ttl: seconds a run may wait in the queue
+    before it expires. memory: bytes an executor may use. warm: an executor may serve another run afterwards.
+    payload_schema: JSON Schema of the payload, for callers in any language; None accepts everything.
+    source: "file.py:12", where it is declared.
+    """
+
+    id: str
+    queue: str | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    max_duration: float | None = None
+    ttl: float | None = None
+    priority: int = 0
+    isolation: Isolation = "process"
+    memory: int = DEFAULT_MEMORY
+    warm: bool = True
+    tags: tuple[str, ...] = ()
+    payload_schema: dict[str, Any] | None = None
+    description: str | None = None
+    source: str = ""
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue or f"task/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that one set of user modules declares."""
+
+    tasks: tuple[TaskDeclaration, ...] = ()
+    queues: tuple[QueueDeclaration, ...] = ()

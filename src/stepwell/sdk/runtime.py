@@ -1,0 +1,148 @@
+"""The one port between the words that users write and whatever runs them.
+
+Words (`sleep`, `checkpoint`, `ctx`, `task.trigger_and_wait`, a `@step` call …) ask `current()`: inside a run it is
+that run's runtime, outside it is None and the word does what a plain program would expect (or says that it needs a
+run). The executor implements `Runtime`, and installs `transform` before it imports user modules.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from stepwell.model.child import ChildOutcome, ChildSpec
+    from stepwell.model.retry import Retry
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """`ctx.run`: the same over all attempts."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    parent_id: str | None = None
+    root_id: str | None = None
+    created_at: datetime | None = None
+    idempotency_key: str | None = None
+    queue: str = ""
+    environment: str = "dev"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptInfo:
+    """`ctx.attempt`: number counts from 1; a resume continues the same attempt, a retry makes a new one."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """What `@step(...)` says of a function. timeout is in seconds; None is no limit."""
+
+    name: str | None = None
+    retry: Retry | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepCall:
+    """One call of a `@step` function: `fn(*args, **kwargs)`, not yet begun. `fn` may be `async def` or `def`."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    options: StepOptions = field(default_factory=StepOptions)
+
+
+class Runtime(Protocol):
+    """What a run offers to the words. Every awaitable it returns is a durable operation of its own."""
+
+    @property
+    def run(self) -> RunInfo: ...
+    @property
+    def attempt(self) -> AttemptInfo: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def replaying(self) -> bool: ...
+    @property
+    def log(self) -> logging.Logger: ...
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+    def step(self, call: StepCall) -> Awaitable[Any]:
+        """Runs the call as one step with its own retries and timeout, unless the journal has its outcome."""
+        ...
+
+    def step_blocking(self, call: StepCall) -> Any:
+        """The same from a `def` task's own thread."""
+        ...
+
+    def sleep_until(self, when: float) -> Awaitable[None]:
+        """A durable timer; `when` in seconds since the epoch by Postgres's clock (`now()` plus a delay)."""
+        ...
+
+    def checkpoint(self, name: str, data: dict[str, Any]) -> Awaitable[None]:
+        """Stores `data` under `name` in the journal."""
+        ...
+
+    def trigger(self, name: str, children: Sequence[ChildSpec]) -> Awaitable[list[str]]:
+        """Triggers runs, once, as a checkpoint; returns their ids. `name` shows in the key (the task's id)."""
+        ...
+
+    def trigger_and_wait(self, name: str, children: Sequence[ChildSpec]) -> Awaitable[list[ChildOutcome]]:
+        """Triggers children and waits, holding no worker, until all have ended. Outcomes in the order of `children`."""
+        ...
+
+    def set_metadata(self, document: dict[str, Any]) -> None: ...
+    def now(self) -> float:
+        """Seconds since the epoch; moves only with the journal, hence the same on every replay."""
+        ...
+
+    def random(self) -> random.Random:
+        """Seeded by the run and the branch that asks."""
+        ...
+
+    def uuid(self) -> uuid.UUID: ...
+    def idempotency_key(self) -> str:
+        """Inside a step: `<run id>:<step key>`, the same over all attempts of that step. Outside: the run's id."""
+        ...
+
+    def blocking(self, make: Callable[[], Awaitable[Any]]) -> Any:
+        """From a `def` task's thread: performs the durable operation that `make()` returns and gives its value."""
+        ...
+
+
+_current: ContextVar[Runtime | None] = ContextVar("stepwell_runtime", default=None)
+
+
+def current() -> Runtime | None:
+    """The run that this code belongs to (its own lines, or a step of it), or None."""
+    return _current.get()
+
+
+def enter(runtime: Runtime | None) -> None:
+    """Called by the executor in the context of a run's code, before its first line."""
+    _current.set(runtime)
+
+
+# Rewrites an async function so that its awaits are checkpoints (`kind` is "task" or "durable"). Outside an executor
+# functions stay as they are: a web application that only triggers pays nothing.
+_transform: Callable[[Callable[..., Any], str], Callable[..., Any]] | None = None
+
+
+def install_transform(transform: Callable[[Callable[..., Any], str], Callable[..., Any]]) -> None:
+    global _transform
+    _transform = transform
+
+
+def transform(fn: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    """`fn` as the installed executor wants it. Raises ConfigError when it cannot be made durable (no source, …)."""
+    return fn if _transform is None else _transform(fn, kind)
