@@ -1,1 +1,79 @@
-"""Durable execution for Python."""
+"""Durable execution for Python: ordinary functions that survive crashes, deploys and long waits.
+
+This is the public API. Every name is loaded when it is first used, so that `import stepwell` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwell import errors, sync
+    from stepwell.client import Stepwell
+    from stepwell.codec.values import register_type
+    from stepwell.errors import AbortRun, RetryAfter
+    from stepwell.model.retry import Retry
+    from stepwell.sdk.checkpoints import checkpoint
+    from stepwell.sdk.context import ctx
+    from stepwell.sdk.handles import RunHandle
+    from stepwell.sdk.queues import Queue, queue
+    from stepwell.sdk.step import durable, step
+    from stepwell.sdk.task import Task, task
+    from stepwell.sdk.waits import sleep, sleep_until
+
+__all__ = [
+    "AbortRun",
+    "Queue",
+    "Retry",
+    "RetryAfter",
+    "RunHandle",
+    "Stepwell",
+    "Task",
+    "checkpoint",
+    "ctx",
+    "durable",
+    "errors",
+    "queue",
+    "register_type",
+    "sleep",
+    "sleep_until",
+    "step",
+    "sync",
+    "task",
+]
+
+_MODULE_OF = {
+    "AbortRun": "stepwell.errors",
+    "Queue": "stepwell.sdk.queues",
+    "Retry": "stepwell.model.retry",
+    "RetryAfter": "stepwell.errors",
+    "RunHandle": "stepwell.sdk.handles",
+    "Stepwell": "stepwell.client",
+    "Task": "stepwell.sdk.task",
+    "checkpoint": "stepwell.sdk.checkpoints",
+    "ctx": "stepwell.sdk.context",
+    "durable": "stepwell.sdk.step",
+    "queue": "stepwell.sdk.queues",
+    "register_type": "stepwell.codec.values",
+    "sleep": "stepwell.sdk.waits",
+    "sleep_until": "stepwell.sdk.waits",
+    "step": "stepwell.sdk.step",
+    "task": "stepwell.sdk.task",
+}
+_SUBMODULES = frozenset({"errors", "sync"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    elif name in _SUBMODULES:
+        value = import_module(f"stepwell.{name}")
+    else:
+        raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
