@@ -1,5 +1,7 @@
-"""Python values to bytes and back: tagged JSON for values, the envelope of payloads, exceptions as records.
+"""How values, payloads and errors become bytes and come back: tagged JSON, never pickle.
 
-May import: primitives, errors. The libraries whose types it knows are looked at only when they are already loaded.
-The next type a checkpoint should carry goes into `values`; a new limit or envelope field into `payload`.
+`values` is the way in (encode, decode, dumps, loads, plain, register_type); `exceptions` does the same for what was raised,
+`payload` for what crosses as opaque bytes, `failure` for errors that people and other languages read.
+May import errors, primitives and the standard library; msgspec and users' libraries only when they are used.
+A new kind of value belongs beside its family: `standard`, `records`, or a module of its own listed in `foreign`.
 """

@@ -1,0 +1,182 @@
+"""Instances of users' own classes with named parts: enums, dataclasses, named tuples; attrs shares the rebuilding.
+
+They are rebuilt without running `__init__`: a constructor with effects must not run again because a worker restarted.
+Fields that the class no longer has are dropped; a new one needs a default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stepwell.codec.classes import reference, resolve
+from stepwell.codec.refusal import Refusal, attribute, name_of
+from stepwell.codec.standard import BUILT_IN
+from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
+
+Encode = Callable[[Any, Encoder], Tree]
+Field = tuple[str, Callable[[], Any] | None]  # name, and what makes its default (None: there is no default)
+
+
+def record_encoder(cls: type) -> Encode | None:
+    """The handler for a class of one of these families, or None."""
+    if issubclass(cls, enum.Flag):
+        return _encode_flag
+    if issubclass(cls, enum.Enum):
+        return _encode_enum
+    if is_named_tuple(cls):
+        return _encode_named_tuple
+    if is_dataclass(cls):
+        return _encode_dataclass
+    return None
+
+
+# --- enums: the class and the name of the member; the value beside it only for readers without the class
+
+
+def _encode_enum(value: enum.Enum, _: Encoder) -> Tree:
+    tree = {TAG: "enum", "c": reference(type(value)), "v": value.name}
+    plain = value.value
+    if type(plain) in (str, int) and plain != value.name:
+        tree["p"] = str(plain) if type(plain) is int and abs(plain) >= 2**53 else plain
+    return tree
+
+
+def _encode_flag(value: enum.Flag, _: Encoder) -> Tree:
+    names = [member.name for member in value]
+    rest = value.value & ~functools.reduce(lambda bits, member: bits | member.value, value, 0)
+    return {TAG: "flag", "c": reference(type(value)), "v": names, "r": str(rest)}
+
+
+def _decode_enum(tree: dict[str, Tree], _: Decoder) -> enum.Enum:
+    cls = resolve(tree["c"], "an enum", lambda c: issubclass(c, enum.Enum))
+    return _member(cls, tree["v"])
+
+
+def _decode_flag(tree: dict[str, Tree], _: Decoder) -> enum.Flag:
+    cls = resolve(tree["c"], "a flag enum", lambda c: issubclass(c, enum.Flag))
+    members = (_member(cls, name).value for name in tree["v"])
+    return cls(functools.reduce(lambda bits, value: bits | value, members, int(tree["r"])))
+
+
+def _member(cls: type[enum.Enum], name: str) -> enum.Enum:
+    try:
+        return cls.__members__[name]
+    except KeyError:
+        raise Refusal(
+            f"was stored as {name_of(cls)}.{name}, and the enum no longer has that member",
+            f"add {name!r} back (an alias to another member will do), or finish the run on its own version",
+        ) from None
+
+
+# --- named tuples
+
+
+def is_named_tuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
+
+
+def _encode_named_tuple(value: Any, encoder: Encoder) -> Tree:
+    if getattr(value, "__dict__", None):
+        raise Refusal(
+            f"is a {name_of(type(value))} with attributes beside its fields: {', '.join(value.__dict__)}",
+            "add `__slots__ = ()` to the class, or make it a dataclass",
+        )
+    fields = {name: encoder.part(part, attribute(name)) for name, part in zip(value._fields, value, strict=True)}
+    return {TAG: "nt", "c": reference(type(value)), "v": fields}
+
+
+def _decode_named_tuple(tree: dict[str, Tree], decoder: Decoder) -> Any:
+    cls = resolve(tree["c"], "a named tuple", is_named_tuple)
+    defaults: dict[str, Any] = getattr(cls, "_field_defaults", {})
+    fields = [(name, (lambda n=name: defaults[n]) if name in defaults else None) for name in cls._fields]
+    parts = present_fields(cls, fields, tree["v"], decoder)
+    return tuple.__new__(cls, [parts[name] for name in cls._fields])
+
+
+# --- dataclasses
+
+
+def is_dataclass(cls: type) -> bool:
+    return dataclasses.is_dataclass(cls) and not any(base in BUILT_IN for base in cls.__mro__)
+
+
+def _encode_dataclass(value: Any, encoder: Encoder) -> Tree:
+    return encode_record("dc", value, [field.name for field in dataclasses.fields(value)], encoder)
+
+
+def _decode_dataclass(tree: dict[str, Tree], decoder: Decoder) -> Any:
+    cls = resolve(tree["c"], "a dataclass", is_dataclass)
+    return decode_record(cls, [(f.name, _default(f)) for f in dataclasses.fields(cls)], tree, decoder)
+
+
+def _default(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
+    if field.default is not dataclasses.MISSING:
+        return lambda: field.default
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory
+
+
+# --- what every record with attributes shares
+
+
+def encode_record(tag: str, value: Any, names: Iterable[str], encoder: Encoder) -> dict[str, Tree]:
+    """`v` holds the fields, `u` the names of unset ones, `x` what else the instance carries in its `__dict__`."""
+    cls = type(value)
+    tree: dict[str, Tree] = {TAG: tag, "c": reference(cls), "v": {}}
+    names = list(names)
+    for name in names:
+        try:
+            part = getattr(value, name)
+        except AttributeError:  # field(init=False) that nothing has set
+            tree.setdefault("u", []).append(name)
+        else:
+            tree["v"][name] = encoder.part(part, attribute(name))
+    extra = {n: v for n, v in getattr(value, "__dict__", {}).items() if n not in names and not _is_derived(cls, n)}
+    if extra:
+        tree["x"] = [[name, encoder.part(part, attribute(name))] for name, part in extra.items()]
+    return tree
+
+
+def decode_record(cls: type, fields: list[Field], tree: dict[str, Tree], decoder: Decoder) -> Any:
+    """An instance made without `__init__`, with the stored attributes set."""
+    value = object.__new__(cls)
+    unset = set(tree.get("u", ()))
+    parts = present_fields(cls, [field for field in fields if field[0] not in unset], tree["v"], decoder)
+    for name, extra in tree.get("x", ()):
+        if hasattr(value, "__dict__"):
+            parts[name] = decoder.part(extra, attribute(name))
+    for name, part in parts.items():
+        object.__setattr__(value, name, part)
+    return value
+
+
+def present_fields(cls: type, fields: list[Field], stored: dict[str, Tree], decoder: Decoder) -> dict[str, Any]:
+    """The values of a class's fields as it is now: stored ones decoded, new ones by default, unknown ones dropped."""
+    parts: dict[str, Any] = {}
+    for name, default in fields:
+        if name in stored:
+            parts[name] = decoder.part(stored[name], attribute(name))
+        elif default is not None:
+            parts[name] = default()
+        else:
+            raise Refusal(
+                f"was stored as {name_of(cls)} before that class had the field {name!r}, which has no default",
+                f"give {name!r} a default, or finish the run on the version that started it",
+            )
+    return parts
+
+
+def _is_derived(cls: type, name: str) -> bool:
+    """Attributes that are made again when asked for: cached properties, and typing's note on a generic instance."""
+    return name == "__orig_class__" or isinstance(getattr(cls, name, None), functools.cached_property)
+
+
+RECORD_DECODERS: dict[str, Callable[[dict[str, Tree], Decoder], Any]] = {
+    "enum": _decode_enum,
+    "flag": _decode_flag,
+    "nt": _decode_named_tuple,
+    "dc": _decode_dataclass,
+}
