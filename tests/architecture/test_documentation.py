@@ -23,7 +23,10 @@ def section(title: str) -> dict[str, str]:
     """The paragraphs below this second-level heading of docs/errors.md, by the code in their heading."""
     body = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", ERRORS_PAGE, re.MULTILINE | re.DOTALL)
     assert body, f"docs/errors.md has no section {title!r}"
-    return {code: text.strip() for code, text in re.findall(r"^### `(.+?)`$(.*?)(?=^### |\Z)", body[1], re.M | re.S)}
+    return {
+        code: text.strip()
+        for code, text in re.findall(r"^### `(.+?)`$(.*?)(?=^### |\Z)", body[1], re.MULTILINE | re.DOTALL)
+    }
 
 
 def codes_in_source() -> set[str]:
