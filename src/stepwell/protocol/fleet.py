@@ -1,0 +1,119 @@
+"""Bodies about what surrounds runs: tasks, queues, workers, dead letters, public tokens, health."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from stepwell.protocol.runs import Run
+from stepwell.protocol.wire import Page, Wire
+
+
+class TaskView(Wire, frozen=True, kw_only=True):
+    """A task as its latest worker declared it. max_duration and ttl are seconds."""
+
+    id: str
+    queue: str
+    source: str
+    isolation: str
+    max_attempts: int
+    memory: int
+    priority: int
+    updated_at: datetime
+    description: str | None = None
+    max_duration: float | None = None
+    ttl: float | None = None
+    tags: list[str] = msgspec.field(default_factory=list[str])
+    payload_schema: dict[str, Any] | None = None
+
+
+class Tasks(Wire, frozen=True, kw_only=True):
+    data: list[TaskView]
+
+
+class QueueView(Wire, frozen=True, kw_only=True):
+    """`concurrencyLimit`: runs that may execute at once; null is no limit. running and queued are counted now."""
+
+    id: str
+    name: str
+    type: Literal["task", "custom"]
+    running: int
+    queued: int
+    paused: bool
+    concurrency_limit: int | None
+
+
+class PageNumbers(Wire, frozen=True, kw_only=True):
+    current_page: int
+    total_pages: int
+    count: int
+
+
+class Queues(Wire, frozen=True, kw_only=True):
+    data: list[QueueView]
+    pagination: PageNumbers
+
+
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    page: int = 1
+    per_page: int = 25
+
+
+class WorkerView(Wire, frozen=True, kw_only=True):
+    """A worker. `state`: "connected" while its heartbeats come, else "gone". running: its live leases."""
+
+    id: str
+    name: str
+    version: str
+    state: Literal["connected", "gone"]
+    running: int
+    tasks: list[str]
+    connected_at: datetime
+    heartbeat_at: datetime
+
+
+class Workers(Wire, frozen=True, kw_only=True):
+    data: list[WorkerView]
+
+
+class DeadQuery(msgspec.Struct, frozen=True, kw_only=True):
+    limit: int = 50
+    after: str | None = None
+    task: str | None = None
+
+
+class Dead(Wire, frozen=True, kw_only=True):
+    """Failed runs that nobody has dealt with yet, newest first."""
+
+    data: list[Run]
+    pagination: Page
+
+
+class CreateToken(Wire, frozen=True, kw_only=True):
+    """scopes: "read:runs:run_…" and the like, at least one. expiration_time: "15m" (the default), seconds since the
+    epoch, or an ISO moment; at most 30 days ahead."""
+
+    scopes: list[str]
+    expiration_time: str | int | float | None = None
+    one_time_use: bool | None = None
+    realtime: dict[str, Any] | None = None
+
+
+class Token(Wire, frozen=True, kw_only=True):
+    token: str
+
+
+class Claims(Wire, frozen=True, kw_only=True):
+    """What a public token of this environment says of itself."""
+
+    sub: str
+    pub: bool
+
+
+class Health(Wire, frozen=True, kw_only=True):
+    """`status`: "ok", or why not."""
+
+    status: str
+    version: str

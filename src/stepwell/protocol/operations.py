@@ -1,0 +1,439 @@
+"""THE table of the HTTP API: name, method, path, request, response, errors, scope of every operation.
+
+The server's routing and validation, OpenAPI, the Python client and the reference docs are all made from it.
+Where the official npm client knows an operation, path and shapes are its own; ours stand beside them in the same style.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote
+
+import msgspec
+
+from stepwell.protocol import fleet, frames, runs, triggering
+from stepwell.protocol.wire import Id, Message
+
+Method = Literal["GET", "POST", "PUT"]
+# key: an API key of the environment. anyone: no credential at all (health, the description of the API).
+Access = Literal["key", "anyone"]
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+SSE = "text/event-stream"
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked of the server.
+
+    request: the JSON body's struct (for NDJSON: one line's), None for no body. query: the query string's struct.
+    response: the body's struct, None where it is not JSON. errors: codes of docs/errors.md beyond the usual ones
+    (unauthorized, invalid-request, limit-exceeded, database-unavailable). access: who may call; an API key may call
+    everything of its environment. scope: what a public token needs instead, with path parameters in braces; None:
+    public tokens are refused. max_body: bytes. browser: CORS is answered.
+    """
+
+    name: str
+    method: Method
+    path: str
+    summary: str
+    response: type | None
+    request: type | None = None
+    query: type | None = None
+    status: int = 200
+    errors: tuple[str, ...] = ()
+    access: Access = "key"
+    scope: str | None = None
+    request_type: str = JSON
+    response_type: str = JSON
+    max_body: int = MIB
+    browser: bool = False
+    websocket: bool = False
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the path's parameters, in order."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+    def url(self, query: msgspec.Struct | Mapping[str, str] | None = None, **parameters: str) -> str:
+        """The path (and query) of one call. Parameters are quoted; query fields that are None are left out."""
+        path = self.path.format(**{name: quote(value, safe="") for name, value in parameters.items()})
+        pairs: Mapping[str, object] = msgspec.to_builtins(query) if query is not None else {}
+        given = [f"{quote(name)}={quote(_text(value), safe='')}" for name, value in pairs.items() if value is not None]
+        return path + ("?" + "&".join(given) if given else "")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_RUN = "run-not-found"
+_TRIGGER_ERRORS = (
+    "task-not-found",
+    "queue-not-found",
+    "idempotency-conflict",
+    "payload-invalid",
+    "payload-too-large",
+)
+_READ_RUN = "read:runs:{run_id}"
+
+TRIGGER = Operation(
+    name="tasks.trigger",
+    method="POST",
+    path="/api/v1/tasks/{task_id}/trigger",
+    summary="Trigger a run of a task. Answered after commit: the run will not be lost.",
+    request=triggering.Trigger,
+    response=triggering.Triggered,
+    errors=_TRIGGER_ERRORS,
+    scope="trigger:tasks:{task_id}",
+    max_body=11 * MIB,
+    browser=True,
+)
+TRIGGER_BATCH = Operation(
+    name="tasks.trigger_batch",
+    method="POST",
+    path="/api/v2/tasks/batch",
+    summary="Trigger many runs in one request. A refused item does not stop the others.",
+    request=triggering.TriggerBatch,
+    response=triggering.BatchTriggered,
+    errors=("payload-too-large",),
+    scope="batchTrigger:tasks",
+    max_body=32 * MIB,
+    browser=True,
+)
+CREATE_BATCH = Operation(
+    name="batches.create",
+    method="POST",
+    path="/api/v3/batches",
+    summary="Announce a batch; its items follow.",
+    request=triggering.CreateBatch,
+    response=triggering.BatchCreated,
+    status=202,
+    errors=("idempotency-conflict",),
+    scope="batchTrigger:tasks",
+    browser=True,
+)
+BATCH_ITEMS = Operation(
+    name="batches.add_items",
+    method="POST",
+    path="/api/v3/batches/{batch_id}/items",
+    summary="Send a batch's items, one JSON object a line. Sending an index again makes no second run.",
+    request=triggering.BatchItem,
+    response=triggering.ItemsAccepted,
+    request_type=NDJSON,
+    errors=("batch-not-found", "content-type", "payload-too-large"),
+    scope="write:batch:{batch_id}",
+    max_body=256 * MIB,
+    browser=True,
+)
+GET_BATCH = Operation(
+    name="batches.retrieve",
+    method="GET",
+    path="/api/v2/batches/{batch_id}",
+    summary="A batch, its runs, and the errors of refused items.",
+    response=triggering.Batch,
+    errors=("batch-not-found",),
+    scope="read:batch:{batch_id}",
+    browser=True,
+)
+BATCH_RESULTS = Operation(
+    name="batches.results",
+    method="GET",
+    path="/api/v1/batches/{batch_id}/results",
+    summary="The results of a batch's ended runs.",
+    response=triggering.BatchResults,
+    errors=("batch-not-found",),
+    scope="read:batch:{batch_id}",
+    browser=True,
+)
+GET_RUN = Operation(
+    name="runs.retrieve",
+    method="GET",
+    path="/api/v3/runs/{run_id}",
+    summary="A run in full.",
+    response=runs.RunDetail,
+    errors=(_RUN,),
+    scope=_READ_RUN,
+    browser=True,
+)
+LIST_RUNS = Operation(
+    name="runs.list",
+    method="GET",
+    path="/api/v1/runs",
+    summary="Runs of the environment, newest first.",
+    query=runs.RunFilter,
+    response=runs.RunList,
+    scope="read:runs",
+)
+CANCEL_RUN = Operation(
+    name="runs.cancel",
+    method="POST",
+    path="/api/v2/runs/{run_id}/cancel",
+    summary="Cancel a run and its children. Says so when it had already ended.",
+    request=runs.Cancel,
+    response=runs.Canceled,
+    errors=(_RUN,),
+    scope="write:runs:{run_id}",
+)
+REPLAY_RUN = Operation(
+    name="runs.replay",
+    method="POST",
+    path="/api/v1/runs/{run_id}/replay",
+    summary="A new run with the same payload, from the start.",
+    request=runs.Empty,
+    response=Id,
+    errors=(_RUN,),
+    scope="write:runs:{run_id}",
+)
+FORK_RUN = Operation(
+    name="runs.fork",
+    method="POST",
+    path="/api/v1/runs/{run_id}/fork",
+    summary="A new run from any checkpoint of this one, with another payload or other checkpoint values.",
+    request=runs.Fork,
+    response=Id,
+    errors=(_RUN, "checkpoint-not-found", "payload-invalid", "payload-too-large"),
+    scope="write:runs:{run_id}",
+    max_body=11 * MIB,
+)
+RESCHEDULE_RUN = Operation(
+    name="runs.reschedule",
+    method="POST",
+    path="/api/v1/runs/{run_id}/reschedule",
+    summary="Another delay for a run that has not begun.",
+    request=runs.Reschedule,
+    response=runs.RunDetail,
+    errors=(_RUN, "run-started"),
+    scope="write:runs:{run_id}",
+)
+GET_RESULT = Operation(
+    name="runs.result",
+    method="GET",
+    path="/api/v1/runs/{run_id}/result",
+    summary="How the run ended; 404 `run-unfinished` while it has not. `wait` holds the answer until it has.",
+    query=runs.WaitQuery,
+    response=triggering.Result,
+    errors=(_RUN, "run-unfinished"),
+    scope=_READ_RUN,
+    browser=True,
+)
+ADD_TAGS = Operation(
+    name="runs.add_tags",
+    method="POST",
+    path="/api/v1/runs/{run_id}/tags",
+    summary="Add tags to a run.",
+    request=runs.AddTags,
+    response=Message,
+    errors=(_RUN,),
+    scope="write:runs:{run_id}",
+)
+GET_METADATA = Operation(
+    name="runs.metadata",
+    method="GET",
+    path="/api/v1/runs/{run_id}/metadata",
+    summary="The run's metadata document.",
+    response=runs.Metadata,
+    errors=(_RUN,),
+    scope=_READ_RUN,
+)
+PUT_METADATA = Operation(
+    name="runs.update_metadata",
+    method="PUT",
+    path="/api/v1/runs/{run_id}/metadata",
+    summary="Replace or change the run's metadata document.",
+    request=runs.UpdateMetadata,
+    response=runs.Metadata,
+    errors=(_RUN,),
+    scope="write:runs:{run_id}",
+)
+GET_JOURNAL = Operation(
+    name="runs.journal",
+    method="GET",
+    path="/api/v1/runs/{run_id}/journal",
+    summary="The run's checkpoints, in order, with their values.",
+    query=runs.After,
+    response=runs.Journal,
+    errors=(_RUN,),
+    scope=_READ_RUN,
+)
+GET_EVENTS = Operation(
+    name="runs.events",
+    method="GET",
+    path="/api/v1/runs/{run_id}/events",
+    summary="What happened to the run, in order.",
+    query=runs.After,
+    response=runs.Events,
+    errors=(_RUN,),
+    scope=_READ_RUN,
+)
+GET_ATTEMPTS = Operation(
+    name="runs.attempts",
+    method="GET",
+    path="/api/v1/runs/{run_id}/attempts",
+    summary="The run's attempts, in order.",
+    response=runs.Attempts,
+    errors=(_RUN,),
+    scope=_READ_RUN,
+)
+GET_LOGS = Operation(
+    name="runs.logs",
+    method="GET",
+    path="/api/v1/runs/{run_id}/logs",
+    summary="What the run's code printed and logged.",
+    query=runs.After,
+    response=runs.Logs,
+    errors=(_RUN,),
+    scope=_READ_RUN,
+)
+WATCH_RUN = Operation(
+    name="runs.watch",
+    method="GET",
+    path="/api/v1/runs/{run_id}/watch",
+    summary="Follow a run: server-sent events `run` (RunDetail), `event`, `checkpoint`, `log`; ends with the run.",
+    response=None,
+    response_type=SSE,
+    errors=(_RUN,),
+    scope=_READ_RUN,
+    browser=True,
+)
+LIST_DEAD = Operation(
+    name="dead.list",
+    method="GET",
+    path="/api/v1/dead",
+    summary="Dead letters: failed runs awaiting review.",
+    query=fleet.DeadQuery,
+    response=fleet.Dead,
+)
+REDRIVE = Operation(
+    name="dead.redrive",
+    method="POST",
+    path="/api/v1/dead/{run_id}/redrive",
+    summary="Run a dead letter again as a new run, and take it off the list.",
+    request=runs.Empty,
+    response=Id,
+    errors=(_RUN, "not-dead"),
+)
+LIST_QUEUES = Operation(
+    name="queues.list",
+    method="GET",
+    path="/api/v1/queues",
+    summary="The environment's queues, with what runs and waits in them.",
+    query=fleet.PageQuery,
+    response=fleet.Queues,
+)
+LIST_WORKERS = Operation(
+    name="workers.list",
+    method="GET",
+    path="/api/v1/workers",
+    summary="The environment's workers.",
+    response=fleet.Workers,
+)
+LIST_TASKS = Operation(
+    name="tasks.list",
+    method="GET",
+    path="/api/v1/tasks",
+    summary="The environment's tasks, as their workers declared them.",
+    response=fleet.Tasks,
+)
+TOKEN_CLAIMS = Operation(
+    name="auth.claims",
+    method="POST",
+    path="/api/v1/auth/jwt/claims",
+    summary="The claims that identify this environment in a public token.",
+    request=runs.Empty,
+    response=fleet.Claims,
+)
+CREATE_TOKEN = Operation(
+    name="auth.create_public_token",
+    method="POST",
+    path="/api/v1/auth/public-tokens",
+    summary="A short-lived token that may do only what its scopes name.",
+    request=fleet.CreateToken,
+    response=fleet.Token,
+    errors=("scope-unknown",),
+)
+HEARTBEAT = Operation(
+    name="worker.heartbeat",
+    method="POST",
+    path="/api/v1/worker/heartbeat",
+    summary="Renew a worker's leases.",
+    request=frames.Heartbeat,
+    response=frames.HeartbeatReply,
+)
+WORKER = Operation(
+    name="worker.connect",
+    method="GET",
+    path="/api/v1/worker",
+    summary="A worker's WebSocket: binary messages of msgpack frames.",
+    response=None,
+    websocket=True,
+    status=101,
+)
+HEALTH = Operation(
+    name="health.live",
+    method="GET",
+    path="/healthz",
+    summary="The process answers.",
+    response=fleet.Health,
+    access="anyone",
+)
+READY = Operation(
+    name="health.ready",
+    method="GET",
+    path="/readyz",
+    summary="The database is reachable and the server is not draining; 503 otherwise.",
+    response=fleet.Health,
+    access="anyone",
+)
+OPENAPI = Operation(
+    name="openapi",
+    method="GET",
+    path="/openapi.json",
+    summary="This API in OpenAPI 3.1.",
+    response=None,
+    access="anyone",
+)
+
+OPERATIONS: tuple[Operation, ...] = (
+    TRIGGER,
+    TRIGGER_BATCH,
+    CREATE_BATCH,
+    BATCH_ITEMS,
+    GET_BATCH,
+    BATCH_RESULTS,
+    GET_RUN,
+    LIST_RUNS,
+    CANCEL_RUN,
+    REPLAY_RUN,
+    FORK_RUN,
+    RESCHEDULE_RUN,
+    GET_RESULT,
+    ADD_TAGS,
+    GET_METADATA,
+    PUT_METADATA,
+    GET_JOURNAL,
+    GET_EVENTS,
+    GET_ATTEMPTS,
+    GET_LOGS,
+    WATCH_RUN,
+    LIST_DEAD,
+    REDRIVE,
+    LIST_QUEUES,
+    LIST_WORKERS,
+    LIST_TASKS,
+    TOKEN_CLAIMS,
+    CREATE_TOKEN,
+    HEARTBEAT,
+    WORKER,
+    HEALTH,
+    READY,
+    OPENAPI,
+)
+BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}
