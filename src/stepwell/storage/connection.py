@@ -1,0 +1,168 @@
+"""One connection to Postgres: how it is opened, what is set on it, and what its errors mean."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+from asyncpg.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
+
+from stepwell.errors import ConfigError, DatabaseUnavailable
+from stepwell.storage.binaries import OLDEST_MAJOR
+
+Result = TypeVar("Result")
+CONNECT_SECONDS = 10.0
+READ_ONLY = "25006"
+_LOST = frozenset(
+    {"57P01", "57P02", "57P03", "40003", READ_ONLY}
+)  # shut down, crashed, starting; unknown; now a standby
+_CONFLICT = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_BUSY = ("40", "53", "57", "58", "55P03")  # out of resources, canceled by a timeout, system error, lock not available
+_JSONB_VERSION = b"\x01"
+
+
+def server_settings(application_name: str, statement_timeout: float, lock_timeout: float) -> dict[str, str]:
+    """What each session is started with, so that no reset can undo it. Times in seconds, 0 = none."""
+    return {
+        "application_name": application_name,
+        "statement_timeout": str(round(statement_timeout * 1000)),
+        "lock_timeout": str(round(lock_timeout * 1000)),
+        "idle_in_transaction_session_timeout": "60000",
+        "synchronous_commit": "on",  # what we acknowledge must be durable, whatever the server's default
+        "timezone": "UTC",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+
+
+async def open_connection(
+    url: str, *, application_name: str, statement_timeout: float = 0, lock_timeout: float = 0
+) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection outside any pool, for what needs a session: LISTEN and migrations. Raises DatabaseUnavailable."""
+    settings = server_settings(application_name, statement_timeout, lock_timeout)
+    try:
+        connection = await asyncpg.connect(check_url(url), timeout=CONNECT_SECONDS, server_settings=settings)
+    except (PostgresError, InterfaceError, OSError) as error:
+        raise unavailable(url, error) from error
+    try:
+        await prepare(connection, url)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def prepare(connection: Any, url: str) -> None:
+    """Make a fresh connection ours: refuse an old server, keep the socket alive, pass JSON as bytes."""
+    version = connection.get_server_version()
+    if version.major < OLDEST_MAJOR:
+        raise DatabaseUnavailable(
+            f"Postgres at {address_of(url)} is version {version.major}.{version.minor}; "
+            f"Stepwell needs {OLDEST_MAJOR} or newer",
+            hint="upgrade it, or set STEPWELL_DATABASE_URL to a newer one",
+        )
+    _keep_alive(connection._transport.get_extra_info("socket"))
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=_jsonb,
+        decoder=_from_jsonb,
+        format="binary",
+    )
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=_json, decoder=bytes, format="binary")
+
+
+def _json(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else msgspec.json.encode(value)
+
+
+def _jsonb(value: Any) -> bytes:
+    return _JSONB_VERSION + _json(value)
+
+
+def _from_jsonb(stored: bytes) -> bytes:
+    return stored[len(_JSONB_VERSION) :]
+
+
+def _keep_alive(sock: socket.socket | None) -> None:
+    """Notice a dead peer within a minute, also while we wait for it or write to it."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 45_000)):
+        option = getattr(socket, name, None)  # the names differ between systems
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+# ── addresses ────────────────────────────────────────────────────────────────
+
+
+def check_url(url: str) -> str:
+    """The URL itself, if it can be one of Postgres. Raises ConfigError."""
+    if urlsplit(url).scheme not in {"postgres", "postgresql"}:
+        raise ConfigError(
+            f"the database URL begins with {urlsplit(url).scheme!r}",
+            hint="it must look like postgresql://user:password@host:5432/name",
+        )
+    return url
+
+
+def address_of(url: str) -> str:
+    """The URL without its password, for messages."""
+    parts = urlsplit(url)
+    user, _, hosts = parts.netloc.rpartition("@")
+    netloc = f"{user.split(':')[0]}@{hosts}" if user else hosts
+    query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if "password" not in key.lower()])
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+
+
+# ── what an error means ──────────────────────────────────────────────────────
+
+
+async def answer(connection: Any, call: Awaitable[Result]) -> Result:
+    """Await an answer of Postgres; each way in which the connection can break becomes a PostgresError of class 08."""
+    try:
+        return await call
+    except InterfaceError as error:  # asyncpg's misuse errors, and its word for a connection that is gone
+        if not connection.is_closed():
+            raise
+        raise ConnectionDoesNotExistError(str(error)) from error
+    except OSError as error:  # a TimeoutError among them
+        raise ConnectionDoesNotExistError(str(error) or "no answer in time") from error
+
+
+def sqlstate(error: BaseException) -> str:
+    """The five characters of the SQL standard, "" for an error that Postgres did not send."""
+    return getattr(error, "sqlstate", None) or ""
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection, not the statement, failed: what it was doing is done or not, we were not told."""
+    state = sqlstate(error)
+    return state.startswith("08") or state in _LOST
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether Postgres rolled the transaction back because of another one, and doing it again will help."""
+    return sqlstate(error) in _CONFLICT
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later, because nothing is wrong with the request."""
+    return is_lost(error) or sqlstate(error).startswith(_BUSY)
+
+
+def unavailable(url: str, error: BaseException) -> DatabaseUnavailable:
+    """The error for a database that cannot be had when we start."""
+    reason = str(error).strip() or f"no answer within {CONNECT_SECONDS:.0f} s"
+    return DatabaseUnavailable(
+        f"Postgres at {address_of(url)} cannot be used: {reason}",
+        hint="check that it runs there and accepts this user and password; correct STEPWELL_DATABASE_URL; "
+        "or unset it to use the embedded Postgres (`pip install 'stepwell[dev]'`)",
+    )

@@ -1,0 +1,265 @@
+"""The pool and the two ways into it: `transact` for every write, `read` for everything else.
+
+A write is one function that gets a `Tx`, all in one READ COMMITTED transaction. It is called again when Postgres rolled
+the transaction back for the sake of another one, or when the connection broke before the commit: it must have no other
+effect.
+
+JSON columns take and give bytes: a `bytes` argument is JSON already, any other value is encoded by msgspec; results are
+decoded by whoever knows their type, `msgspec.json.decode(row["options"], type=Options)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+from asyncpg.exceptions import ClientCannotConnectError, InterfaceError, PostgresError
+
+from stepwell.errors import ConfigError, ConnectionFailed, DatabaseUnavailable, StepwellError
+from stepwell.storage.connection import (
+    CONNECT_SECONDS,
+    READ_ONLY,
+    address_of,
+    answer,
+    check_url,
+    is_conflict,
+    is_lost,
+    is_transient,
+    prepare,
+    server_settings,
+    sqlstate,
+    unavailable,
+)
+from stepwell.storage.crashpoints import crashpoint
+
+Result = TypeVar("Result")
+RETRIES = 3
+"""How often a write is begun again after a conflict or a broken connection."""
+
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_ROLLBACK_SECONDS = 5.0
+_CLOSE_SECONDS = 10.0
+
+
+class Tx:
+    """An open transaction. Valid only inside the function or block that it was given to."""
+
+    def __init__(self, name: str, connection: Any) -> None:
+        self.name = name
+        self._connection = connection
+
+    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """All rows."""
+        return await answer(self._connection, self._connection.fetch(statement, *args))
+
+    async def fetchrow(self, statement: str, *args: Any) -> asyncpg.Record | None:
+        """The first row, None if there is none."""
+        return await answer(self._connection, self._connection.fetchrow(statement, *args))
+
+    async def fetchval(self, statement: str, *args: Any) -> Any:
+        """The first column of the first row, None if there is none."""
+        return await answer(self._connection, self._connection.fetchval(statement, *args))
+
+    async def execute(self, statement: str, *args: Any) -> int:
+        """How many rows it touched: 0 from a guarded UPDATE means that somebody else was first."""
+        tag = await answer(self._connection, self._connection.execute(statement, *args))
+        return _count(tag)
+
+    async def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """The same statement for each row, in one go."""
+        await answer(self._connection, self._connection.executemany(statement, rows))
+
+    async def copy_records(self, table: str, records: Iterable[Sequence[Any]], *, columns: Sequence[str]) -> int:
+        """Append rows by COPY, the fastest way for thousands; the number of rows."""
+        copying = self._connection.copy_records_to_table(table, records=records, columns=columns)
+        return _count(await answer(self._connection, copying))
+
+
+class Database:
+    """A pool of connections to one Postgres. Made by `await Database.connect(url)`, ended by `await close()`."""
+
+    def __init__(self, url: str, pool: Any, acquire_timeout: float) -> None:
+        self.url = url
+        self._pool = pool
+        self._acquire_timeout = acquire_timeout
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        min_size: int = 1,
+        max_size: int = 10,
+        statement_timeout: float = 30.0,
+        lock_timeout: float = 10.0,
+        acquire_timeout: float = 10.0,
+        application_name: str = "stepwell",
+    ) -> Database:
+        """Open the pool; all times are in seconds.
+
+        Raises DatabaseUnavailable when Postgres cannot be reached, refuses us or is older than 15, and ConfigError for
+        a malformed URL.
+        """
+
+        async def init(connection: Any) -> None:
+            await prepare(connection, url)
+
+        try:
+            pool = await asyncpg.create_pool(
+                check_url(url),
+                min_size=min_size,
+                max_size=max_size,
+                timeout=CONNECT_SECONDS,
+                command_timeout=statement_timeout + 5 if statement_timeout else None,
+                init=init,
+                reset=_keep_session,
+                server_settings=server_settings(application_name, statement_timeout, lock_timeout),
+            )
+        except (PostgresError, InterfaceError, OSError) as error:
+            raise unavailable(url, error) from error
+        except ValueError as error:
+            raise ConfigError(f"the database URL {address_of(url)} is malformed: {error}") from error
+        return cls(url, pool, acquire_timeout)
+
+    async def close(self) -> None:
+        """Wait for transactions under way, 10 s at most, and close all connections."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def __aenter__(self) -> Database:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def address(self) -> str:
+        """Where the database is, without the password."""
+        return address_of(self.url)
+
+    async def transact(self, name: str, body: Callable[[Tx], Awaitable[Result]]) -> Result:
+        """Run `body` in one transaction, commit it, and return what it returned. The one way to write.
+
+        Raises ConnectionFailed when Postgres could not be asked, when it stayed too busy, or when the reply to the
+        commit was lost: then the outcome is unknown, and asking again with the same key is right. Any other error of
+        `body` rolls back and leaves unchanged.
+        """
+        for retry in range(RETRIES + 1):
+            try:
+                return await self._attempt(name, body)
+            except PostgresError as error:
+                again = is_conflict(error) or is_lost(error)
+                if not again or retry == RETRIES:
+                    raise self._refusal(name, error) from error
+            await asyncio.sleep(random.uniform(0.2, 1.0) * 0.02 * 4**retry)
+        raise AssertionError("the last retry returns or raises")
+
+    async def _attempt(self, name: str, body: Callable[[Tx], Awaitable[Result]]) -> Result:
+        crashpoint(name, "before")
+        async with self._transaction(_BEGIN) as connection:
+            result = await body(Tx(name, connection))
+            crashpoint(name, "after_exec")
+            try:
+                tag = await answer(connection, connection.execute("COMMIT"))
+                crashpoint(name, "after_commit")
+            except PostgresError as error:
+                if is_lost(error):
+                    raise self._outcome_unknown(name, error) from error
+                raise
+        if tag != "COMMIT":
+            raise StepwellError(
+                f"the transaction {name!r} was rolled back: one of its statements failed and its body went on",
+                hint="let the error of a statement leave the body",
+            )
+        return result
+
+    @asynccontextmanager
+    async def read(self, name: str) -> AsyncGenerator[Tx]:
+        """A read-only snapshot: all statements in the block see one moment; Postgres refuses writes in it.
+
+        Raises ConnectionFailed when Postgres cannot be asked.
+        """
+        try:
+            async with self._transaction(_BEGIN_READ) as connection:
+                yield Tx(name, connection)
+                await answer(connection, connection.execute("COMMIT"))
+        except PostgresError as error:
+            if sqlstate(error) == READ_ONLY:
+                raise
+            raise self._refusal(name, error) from error
+
+    @asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncGenerator[Any]:
+        """A connection in a transaction, rolled back if the block fails. Nothing leaks, wherever it is canceled."""
+        connection = await self._acquire()
+        try:
+            await answer(connection, connection.execute(begin))
+            yield connection
+        except BaseException as error:
+            await _roll_back(connection)
+            if begin == _BEGIN and sqlstate(error) == READ_ONLY:
+                connection.terminate()  # a standby answered; the next connection may find the primary
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def _acquire(self) -> Any:
+        try:
+            async with asyncio.timeout(self._acquire_timeout):
+                return await self._pool.acquire()
+        except TimeoutError as error:
+            raise ConnectionFailed(
+                f"no connection to Postgres at {self.address} came free within {self._acquire_timeout:g} s",
+                hint="the database is overloaded or unreachable, or the pool is too small for this load; try again",
+            ) from error
+        except OSError as error:
+            raise ClientCannotConnectError(str(error)) from error
+        except DatabaseUnavailable as error:
+            raise ConnectionFailed(error.message, hint=error.hint) from error
+
+    def _refusal(self, name: str, error: BaseException) -> BaseException:
+        if not is_transient(error):
+            return error
+        return ConnectionFailed(
+            f"Postgres at {self.address} could not do {name!r}: {str(error).strip() or type(error).__name__}",
+            hint="nothing was changed; try again",
+        )
+
+    def _outcome_unknown(self, name: str, error: BaseException) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"the connection to Postgres at {self.address} broke while {name!r} was being committed; "
+            f"its outcome is unknown: {error}",
+            hint="ask again with the same key: what was committed is found, what was not is done",
+        )
+
+
+def _count(tag: str) -> int:
+    """The number of rows in a command tag such as `UPDATE 3`."""
+    number = tag.rpartition(" ")[2]
+    return int(number) if number.isdigit() else 0
+
+
+async def _roll_back(connection: Any) -> None:
+    """End the transaction of a failed block; a connection that cannot is dropped, which ends it too."""
+    if connection.is_closed():
+        return
+    try:
+        async with asyncio.timeout(_ROLLBACK_SECONDS):
+            await connection.execute("ROLLBACK")
+    except (PostgresError, InterfaceError, OSError):
+        connection.terminate()
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def _keep_session(_: Any) -> None:
+    """Instead of asyncpg's reset query, which would double the round trips: nothing we run outlives its transaction."""
