@@ -1,0 +1,38 @@
+"""One recorded fact of a run's life: what its timeline is made of, beside attempts and checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+# What `data` holds is in parentheses.
+EventKind = Literal[
+    "triggered",  # (delayed_until?, forked_from?, forked_seq?, redrive?)
+    "promoted",  # its delay is over
+    "claimed",  # a worker took it (worker, worker_name, epoch, attempt, checkpoints: journal length it starts with)
+    "suspended",  # (waits: [{key, kind, due_at?, spawn_key?}])
+    "woken",  # (reason: "timer" | "children" | "retry", key)
+    "released",  # its worker gave it back unharmed (worker)
+    "rescued",  # its lease ran out: the worker died or was cut off (worker, epoch, crashes)
+    "crashed",  # its executor died (code, message, crashes, retry_after?)
+    "retrying",  # the attempt failed and another follows (attempt, code, name, message, retry_after, reason)
+    "completed",  # (attempt)
+    "failed",  # (attempt, code, name, message, reason)
+    "canceled",  # (reason?, by: parent run id when it was canceled with its parent)
+    "expired",  # no worker took it within its ttl (ttl)
+    "rescheduled",  # (delayed_until)
+    "forked",  # another run began from this one's journal (run, seq)
+    "redriven",  # taken off the dead letters by a new run (run)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """seq: orders the events of one run; it rises, with gaps."""
+
+    run_id: str
+    seq: int
+    at: datetime
+    kind: EventKind
+    data: dict[str, Any] = field(default_factory=dict[str, Any])

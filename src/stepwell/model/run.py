@@ -1,0 +1,141 @@
+"""A run: one triggering of a task, with one id and one status from its first moment to its end.
+
+Moments are aware datetimes in UTC by Postgres's clock; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from stepwell.model.failure import Failure
+from stepwell.model.lifecycle import TERMINAL, Status
+
+# Which verb of the API or the SDK made the run; "fork" is a rerun or a replay from a checkpoint.
+TriggerFunction = Literal["trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything about a run but its payload and output, which may be large (`RunDetail`).
+
+    attempt: number of the newest attempt, 0 before the first claim.
+    crashes: how often in a row its executor or worker died without a checkpoint stored in between.
+    lease_epoch: +1 on each claim and each rescue; what writes are fenced by.
+    executed: seconds under a lease, over all attempts. metadata: a JSON document.
+    root_id: the run that the whole tree began with (its own id when it has no parent); depth: 0 for that one.
+    spawn_key, child_index: the parent's checkpoint that triggered it, and its place among that checkpoint's children.
+    delayed_until: not before this moment. expires_at: expired if no worker took it by then (it has a ttl).
+    forked_from: the run whose journal it began with, up to and including entry `forked_seq` (None: from the start).
+    """
+
+    id: str
+    environment_id: str
+    task_id: str
+    status: Status
+    queue: str
+    created_at: datetime
+    updated_at: datetime
+    root_id: str
+    depth: int = 0
+    parent_id: str | None = None
+    spawn_key: str | None = None
+    child_index: int | None = None
+    batch_id: str | None = None
+    batch_index: int | None = None
+    concurrency_key: str | None = None
+    priority: int = 0
+    attempt: int = 0
+    max_attempts: int = 1
+    crashes: int = 0
+    lease_epoch: int = 0
+    executed: float = 0.0
+    max_duration: float | None = None
+    ttl: float | None = None
+    tags: tuple[str, ...] = ()
+    metadata: bytes | None = None
+    idempotency_key: str | None = None
+    trigger_function: TriggerFunction = "trigger"
+    traceparent: str | None = None
+    test: bool = False
+    delayed_until: datetime | None = None
+    expires_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    reviewed_at: datetime | None = None
+    failure: Failure | None = None
+    cancel_reason: str | None = None
+    forked_from: str | None = None
+    forked_seq: int | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetail:
+    """A run with what it was given, what it gave, and its nearest relatives.
+
+    output is None unless completed. children: those it triggered, oldest first (the first 100).
+    """
+
+    run: Run
+    payload: bytes
+    payload_type: str
+    output: bytes | None = None
+    output_type: str | None = None
+    parent: Run | None = None
+    root: Run | None = None
+    children: tuple[Run, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """The little that a poller wants: is it over, and how did it end."""
+
+    run_id: str
+    task_id: str
+    status: Status
+    output: bytes | None = None
+    output_type: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list. Each field that is set narrows; several values of one field widen. Moments are UTC."""
+
+    statuses: tuple[Status, ...] = ()
+    task_ids: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    batch_id: str | None = None
+    parent_id: str | None = None
+    root_id: str | None = None
+    test: bool | None = None
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """A page of a list, newest first. `next`, `previous`: run ids to give as `after` / `before`; None is the end."""
+
+    runs: tuple[Run, ...]
+    next: str | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOutcome:
+    """What became of a cancel. `won` is False when the run had already ended, as `status` says.
+
+    canceled: every run that this call ended: the run itself and its descendants.
+    """
+
+    status: Status
+    won: bool
+    canceled: tuple[str, ...] = field(default=())

@@ -1,0 +1,41 @@
+"""A run that is asked for, and the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stepwell.model.child import TriggerOptions
+from stepwell.model.run import TriggerFunction
+
+# Longest text of an id-like word: idempotency keys, tags, concurrency keys, queue names.
+MAX_WORD = 512
+MAX_TAGS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRequest:
+    """One run to make.
+
+    payload: bytes as they came; payload_type: their media type. request_key: constant over the HTTP retries of one
+    call, so that a retry of an answered call gets the same run (kept 24 hours, per environment and task).
+    parent_id: the run on whose behalf the call was made, when it was made from inside one.
+    batch: (batch id, index in it).
+    """
+
+    task_id: str
+    payload: bytes = b""
+    payload_type: str = "application/json"
+    options: TriggerOptions = field(default_factory=TriggerOptions)
+    request_key: str | None = None
+    parent_id: str | None = None
+    batch: tuple[str, int] | None = None
+    trigger_function: TriggerFunction = "trigger"
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """cached: an earlier trigger with the same idempotency key made this run; nothing new was made."""
+
+    run_id: str
+    cached: bool = False
