@@ -9,7 +9,7 @@ import msgspec
 
 from stepwell.protocol.status import PublicStatus
 from stepwell.protocol.triggering import FailureView
-from stepwell.protocol.wire import UNSET, Json, Page, Wire
+from stepwell.protocol.wire import UNSET, Json, Page, RawJson, Wire
 
 
 class Run(Wire, frozen=True, kw_only=True):
@@ -255,7 +255,7 @@ class Fork(Wire, frozen=True, kw_only=True):
     """
 
     from_checkpoint: str | int | None = None
-    payload: Json = UNSET
+    payload: RawJson = UNSET
     changes: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from stepwell.protocol.wire import UNSET, Json, Wire
+from stepwell.protocol.wire import UNSET, RawJson, Wire
 
 
 class QueueChoice(Wire, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Options(Wire, frozen=True, kw_only=True):
 class Trigger(Wire, frozen=True, kw_only=True):
     """A task's payload and options; both may be absent."""
 
-    payload: Json = UNSET
+    payload: RawJson = UNSET
     options: Options | None = None
 
 
@@ -76,7 +76,7 @@ class BatchItem(Wire, frozen=True, kw_only=True):
 
     index: int
     task: str
-    payload: Json = UNSET
+    payload: RawJson = UNSET
     options: Options | None = None
 
 
@@ -98,7 +98,7 @@ class TaskItem(Wire, frozen=True, kw_only=True):
     """One run to trigger, in the one-step batch."""
 
     task: str
-    payload: Json = UNSET
+    payload: RawJson = UNSET
     options: Options | None = None
 
 

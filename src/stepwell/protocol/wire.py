@@ -9,8 +9,10 @@ from msgspec import UNSET, UnsetType
 
 # A value that may be null, and may be absent: `UNSET` is absent, None is null.
 Json = Any | UnsetType
+# The same as JSON text that is passed on as it came: `msgspec.Raw(b'{"topic":"kelp"}')`.
+RawJson = msgspec.Raw | UnsetType
 
-__all__ = ["UNSET", "Id", "Json", "Message", "Page", "Wire"]
+__all__ = ["UNSET", "Id", "Json", "Message", "Page", "RawJson", "Wire"]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
