@@ -110,4 +110,5 @@ def _entry_name() -> str | None:
     if spec is not None:
         return spec.name
     file = getattr(main, "__file__", None)
-    return PurePath(file).stem if file else None
+    stem = PurePath(file).stem if file else ""
+    return stem if stem.isidentifier() else None  # `python -` calls its file <stdin>

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from stepwell.codec import foreign
-from stepwell.codec.exceptions import decode_exc, encode_exc
+from stepwell.codec.exception_tag import decode_exc, encode_exc
 from stepwell.codec.records import RECORD_DECODERS, record_encoder
 from stepwell.codec.refusal import WAY_OUT, Refusal, name_of
 from stepwell.codec.standard import BUILT_IN, DECODERS, ENCODERS
