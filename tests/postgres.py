@@ -25,7 +25,13 @@ from stepwell.storage.migrations import migrate
 Result = TypeVar("Result")
 TEMPLATE = "stepwell_template"
 # A crash of the machine may lose a test's rows; a crash of any process may not, so kill -9 tests mean what they say.
-FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "200"}
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "200",
+    "deadlock_timeout": "100ms",
+}
 
 _numbers = itertools.count(1)
 

@@ -112,7 +112,7 @@ class RunAs:
             **self._identity(),
             # Our death must reach it, a Ctrl-C on our terminal must not: the server still drains then.
             start_new_session=True,
-            preexec_fn=_DeathSignal(),  # noqa: PLW1509 it takes no lock and allocates nothing that could be held
+            preexec_fn=_DeathSignal(),  # it takes no lock that another thread could hold
             **options,
         )
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -14,7 +13,6 @@ from asyncpg.exceptions import ConnectionDoesNotExistError, InterfaceError, Post
 from stepwell.errors import ConfigError, DatabaseUnavailable
 from stepwell.storage.binaries import OLDEST_MAJOR
 
-Result = TypeVar("Result")
 CONNECT_SECONDS = 10.0
 READ_ONLY = "25006"
 _LOST = frozenset(
@@ -125,16 +123,24 @@ def address_of(url: str) -> str:
 # ── what an error means ──────────────────────────────────────────────────────
 
 
-async def answer(connection: Any, call: Awaitable[Result]) -> Result:
-    """Await an answer of Postgres; each way in which the connection can break becomes a PostgresError of class 08."""
+async def ask(connection: Any, method: str, *args: Any, **options: Any) -> Any:
+    """Await a method of the connection; each way in which that can break becomes a PostgresError of class 08."""
     try:
-        return await call
+        return await getattr(connection, method)(*args, **options)
     except InterfaceError as error:  # asyncpg's misuse errors, and its word for a connection that is gone
-        if not connection.is_closed():
+        if not is_gone(connection):
             raise
         raise ConnectionDoesNotExistError(str(error)) from error
     except OSError as error:  # a TimeoutError among them
         raise ConnectionDoesNotExistError(str(error) or "no answer in time") from error
+
+
+def is_gone(connection: Any) -> bool:
+    """Whether the connection is closed. One that breaks goes back to its pool by itself, and is then not even asked."""
+    try:
+        return connection.is_closed()
+    except InterfaceError:
+        return True
 
 
 def sqlstate(error: BaseException) -> str:

@@ -24,9 +24,10 @@ from stepwell.storage.connection import (
     CONNECT_SECONDS,
     READ_ONLY,
     address_of,
-    answer,
+    ask,
     check_url,
     is_conflict,
+    is_gone,
     is_lost,
     is_transient,
     prepare,
@@ -55,29 +56,29 @@ class Tx:
 
     async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         """All rows."""
-        return await answer(self._connection, self._connection.fetch(statement, *args))
+        return await ask(self._connection, "fetch", statement, *args)
 
     async def fetchrow(self, statement: str, *args: Any) -> asyncpg.Record | None:
         """The first row, None if there is none."""
-        return await answer(self._connection, self._connection.fetchrow(statement, *args))
+        return await ask(self._connection, "fetchrow", statement, *args)
 
     async def fetchval(self, statement: str, *args: Any) -> Any:
         """The first column of the first row, None if there is none."""
-        return await answer(self._connection, self._connection.fetchval(statement, *args))
+        return await ask(self._connection, "fetchval", statement, *args)
 
     async def execute(self, statement: str, *args: Any) -> int:
         """How many rows it touched: 0 from a guarded UPDATE means that somebody else was first."""
-        tag = await answer(self._connection, self._connection.execute(statement, *args))
+        tag = await ask(self._connection, "execute", statement, *args)
         return _count(tag)
 
     async def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """The same statement for each row, in one go."""
-        await answer(self._connection, self._connection.executemany(statement, rows))
+        await ask(self._connection, "executemany", statement, rows)
 
     async def copy_records(self, table: str, records: Iterable[Sequence[Any]], *, columns: Sequence[str]) -> int:
         """Append rows by COPY, the fastest way for thousands; the number of rows."""
-        copying = self._connection.copy_records_to_table(table, records=records, columns=columns)
-        return _count(await answer(self._connection, copying))
+        copy = "copy_records_to_table"
+        return _count(await ask(self._connection, copy, table, records=records, columns=columns))
 
 
 class Database:
@@ -100,7 +101,7 @@ class Database:
         acquire_timeout: float = 10.0,
         application_name: str = "stepwell",
     ) -> Database:
-        """Open the pool; all times are in seconds.
+        """Open the pool: `min_size` connections now, up to `max_size` when needed. All times are in seconds.
 
         Raises DatabaseUnavailable when Postgres cannot be reached, refuses us or is older than 15, and ConfigError for
         a malformed URL.
@@ -112,8 +113,10 @@ class Database:
         try:
             pool = await asyncpg.create_pool(
                 check_url(url),
-                min_size=min_size,
+                init_size=min_size,
+                min_size=0,  # no floor that asyncpg restores by itself: in an outage it logs each try with a stack
                 max_size=max_size,
+                max_inactive_connection_lifetime=0,
                 timeout=CONNECT_SECONDS,
                 command_timeout=statement_timeout + 5 if statement_timeout else None,
                 init=init,
@@ -168,7 +171,7 @@ class Database:
             result = await body(Tx(name, connection))
             crashpoint(name, "after_exec")
             try:
-                tag = await answer(connection, connection.execute("COMMIT"))
+                tag = await ask(connection, "execute", "COMMIT")
                 crashpoint(name, "after_commit")
             except PostgresError as error:
                 if is_lost(error):
@@ -190,7 +193,7 @@ class Database:
         try:
             async with self._transaction(_BEGIN_READ) as connection:
                 yield Tx(name, connection)
-                await answer(connection, connection.execute("COMMIT"))
+                await ask(connection, "execute", "COMMIT")
         except PostgresError as error:
             if sqlstate(error) == READ_ONLY:
                 raise
@@ -201,12 +204,12 @@ class Database:
         """A connection in a transaction, rolled back if the block fails. Nothing leaks, wherever it is canceled."""
         connection = await self._acquire()
         try:
-            await answer(connection, connection.execute(begin))
+            await ask(connection, "execute", begin)
             yield connection
         except BaseException as error:
             await _roll_back(connection)
             if begin == _BEGIN and sqlstate(error) == READ_ONLY:
-                connection.terminate()  # a standby answered; the next connection may find the primary
+                _drop(connection)  # a standby answered; the next connection may find the primary
             raise
         finally:
             await self._pool.release(connection)
@@ -249,16 +252,21 @@ def _count(tag: str) -> int:
 
 async def _roll_back(connection: Any) -> None:
     """End the transaction of a failed block; a connection that cannot is dropped, which ends it too."""
-    if connection.is_closed():
+    if is_gone(connection):
         return
     try:
         async with asyncio.timeout(_ROLLBACK_SECONDS):
             await connection.execute("ROLLBACK")
     except (PostgresError, InterfaceError, OSError):
-        connection.terminate()
+        _drop(connection)
     except BaseException:
-        connection.terminate()
+        _drop(connection)
         raise
+
+
+def _drop(connection: Any) -> None:
+    if not is_gone(connection):
+        connection.terminate()
 
 
 async def _keep_session(_: Any) -> None:

@@ -1,7 +1,7 @@
 """A Postgres of the project's own: started, found again, and stopped with the process that started it.
 
 One data directory belongs to one home. The first process to ask starts the server and owns it; others adopt it.
-The server listens on a loopback port with a password. It has no Unix socket, whose path would limit the depth of a home.
+The server listens on a loopback port with a password. It has no Unix socket, whose path would limit its depth.
 When its owner dies, even by SIGKILL, the kernel tells it to shut down; where a kernel cannot, the next start does.
 """
 
@@ -197,6 +197,7 @@ class EmbeddedPostgres:
 
     def _launch(self) -> None:
         """Start until it stands: ports get taken, and backends of a killed server hold its memory for a moment."""
+        self.stop()  # one of ours that died is only to be buried
         bindir = self._bindir or find_postgres_bindir(int((self.directory / "PG_VERSION").read_text()))
         access = self._access()
         access.owner = os.getpid()
