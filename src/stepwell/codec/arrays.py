@@ -14,7 +14,7 @@ from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
 _KINDS = "biufcMmUS"  # bool, integers, floats, complex, datetime64, timedelta64, text, bytes: what bytes alone describe
 
 
-def encoder_of(cls: type) -> Callable[[Any, Encoder], Tree] | None:
+def encoder_of(cls: type[Any]) -> Callable[[Any, Encoder], Tree] | None:
     if cls is np.ndarray:
         return _encode_array
     return _encode_scalar if issubclass(cls, np.generic) else None

@@ -10,19 +10,19 @@ import attr
 from stepwell.codec.classes import resolve
 from stepwell.codec.records import decode_record, encode_record
 from stepwell.codec.standard import BUILT_IN
-from stepwell.codec.walk import Decoder, Encoder, Tree
+from stepwell.codec.walk import Decoder, Encoder, Tree, class_of
 
 
-def encoder_of(cls: type) -> Callable[[Any, Encoder], Tree] | None:
+def encoder_of(cls: type[Any]) -> Callable[[Any, Encoder], Tree] | None:
     return _encode if _is_attrs(cls) else None
 
 
-def _is_attrs(cls: type) -> bool:
+def _is_attrs(cls: type[Any]) -> bool:
     return attr.has(cls) and not any(base in BUILT_IN for base in cls.__mro__)
 
 
 def _encode(value: Any, encoder: Encoder) -> Tree:
-    return encode_record("attrs", value, [field.name for field in attr.fields(type(value))], encoder)
+    return encode_record("attrs", value, [field.name for field in attr.fields(class_of(value))], encoder)
 
 
 def _decode(tree: dict[str, Tree], decoder: Decoder) -> Any:

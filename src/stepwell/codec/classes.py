@@ -28,7 +28,7 @@ def set_entry_module(name: str | None) -> None:
     _referred.clear()
 
 
-def reference(cls: type) -> str:
+def reference(cls: type[Any]) -> str:
     """The stored name of a class. Refuses classes that another process could not find again."""
     found = _referred.get(cls)
     if found is None:
@@ -66,7 +66,7 @@ def lookup(ref: str) -> Any:
     return found
 
 
-def _checked_reference(cls: type) -> str:
+def _checked_reference(cls: type[Any]) -> str:
     name = name_of(cls)
     if "<locals>" in cls.__qualname__:
         raise Refusal(

@@ -1,9 +1,9 @@
 """What changed between two trees that are mostly the same: lists and texts that grew keep only their new end.
 
 An agent's loop stores its messages after each round; without this the journal would grow with the square of the rounds.
-A delta is a dict with one of these: `l` how many items a list keeps and `t` its new end; `s` how many characters a text keeps
-and `t` its new end; `k` which parts of a dict changed and how, `r` which were replaced or are new.
-Dicts are looked into three levels deep, which reaches a field of a dataclass in a dict.
+A delta is a dict with one of these: `l` how many items a list keeps and `t` its new end; `s` how many characters a
+text keeps and `t` its new end; `k` which parts of a dict changed and how, `r` which were replaced or are new. Dicts
+are looked into three levels deep, which reaches a field of a dataclass in a dict.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from stepwell.codec.text import to_text
-from stepwell.codec.walk import Tree
+from stepwell.codec.walk import Tree, class_of
 from stepwell.errors import CheckpointError
 
 Delta = dict[str, Any]
@@ -23,7 +23,8 @@ _WORTH = 64  # bytes; a delta has to save this much to be worth the reader's sec
 def shrink(tree: Tree, previous: Tree) -> Delta | None:
     """The delta from `previous` to `tree`, or None when it would not be smaller than the tree itself.
 
-    Both must be trees made by `values.encode`. `grow(shrink(tree, previous), previous)` has exactly the same JSON as `tree`.
+    Both must be trees made by `values.encode`. `grow(shrink(tree, previous), previous)` has exactly the same JSON as
+    `tree`.
     """
     delta = _difference(tree, previous, _LEVELS)
     if delta is None or len(to_text(delta)) + _WORTH > len(to_text(tree)):
@@ -47,8 +48,8 @@ def grow(delta: Delta, previous: Tree) -> Tree:
 
 
 def _difference(tree: Tree, previous: Tree, levels: int) -> Delta | None:
-    kind = type(tree)
-    if kind is not type(previous):
+    kind = class_of(tree)
+    if kind is not class_of(previous):
         return None
     if kind is list:
         kept = _same_items(tree, previous)

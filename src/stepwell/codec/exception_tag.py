@@ -1,23 +1,24 @@
 """How an exception is stored and rebuilt: the `exc` tag.
 
-Rebuilt without running a Python `__init__`, which may want arguments that nobody kept; the part of the class that is in C
-(OSError's errno, UnicodeDecodeError's position) is initialised from the args it reports itself.
-Letters in the tree: c class, n its name when it cannot be imported, b importable bases, m text, a args, i args of the C part,
-d attributes, s attributes in C, l lost attributes, o notes, t frames, g group members, k cause, x context, u context suppressed.
+Rebuilt without running a Python `__init__`, which may want arguments that nobody kept; the part of the class that is
+in C (OSError's errno, UnicodeDecodeError's position) is initialised from the args it reports itself. Letters in the
+tree: c class, n its name when it cannot be imported, b importable bases, m text, a args, i args of the C part, d
+attributes, s attributes in C, l lost attributes, o notes, t frames, g group members, k cause, x context, u context
+suppressed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from types import FunctionType, MemberDescriptorType
-from typing import Any
+from typing import Any, cast
 
 from stepwell.codec.classes import reference, resolve
 from stepwell.codec.refusal import Refusal, attribute, name_of
 from stepwell.codec.standin import MESSAGE, StoredClass, stand_in, stored_class
 from stepwell.codec.text import to_text
-from stepwell.codec.tracebacks import RecordedTraceback, frames_text, notes_of
-from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
+from stepwell.codec.tracebacks import RecordedTraceback, frames_text, members_of, notes_of
+from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
 _CHAIN = 5  # causes and contexts beyond this many are left out
 _MOST_ATTRIBUTE = 65_536  # bytes: an error must not fail to be stored because it carries the document that it was about
@@ -58,15 +59,17 @@ def _encode(error: BaseException, encoder: Encoder, chain: int) -> Tree:
     if _is_pydantic(error):
         from stepwell.codec.pydantic_models import encode_validation_error
 
-        tree["p"] = encode_validation_error(error, encoder)
+        tree["p"] = encode_validation_error(cast("Any", error), encoder)
     for letter, attributes in (("d", _attributes(error)), ("s", _c_attributes(error))):
         pairs = list(_kept(attributes, encoder, lost))
         if pairs:
             tree[letter] = pairs
     notes = [str(note) for note in notes_of(error) if not isinstance(note, RecordedTraceback)]
-    tree |= {k: v for k, v in (("l", [list(pair) for pair in lost.items()]), ("o", notes), ("t", frames_text(error))) if v}
-    if isinstance(error, BaseExceptionGroup):
-        tree["g"] = [_encode_part(e, encoder, chain) for e in error.exceptions]
+    tree |= {
+        k: v for k, v in (("l", [list(pair) for pair in lost.items()]), ("o", notes), ("t", frames_text(error))) if v
+    }
+    if members_of(error):
+        tree["g"] = [_encode_part(member, encoder, chain) for member in members_of(error)]
     return tree | _encode_chain(error, encoder, chain)
 
 
@@ -86,14 +89,14 @@ def _encode_part(error: BaseException, encoder: Encoder, chain: int) -> Tree:
     return _encode(error, encoder, chain - 1)
 
 
-def _describe_class(cls: type) -> StoredClass:
+def _describe_class(cls: type[Any]) -> StoredClass:
     name = f"{cls.__module__}:{cls.__qualname__}"
     bases = tuple(ref for base in cls.__mro__[1:-1] if issubclass(base, BaseException) and (ref := _found(base)))
     ref = _found(cls)
     return StoredClass(ref or name, ref is not None, bases)
 
 
-def _found(cls: type) -> str | None:
+def _found(cls: type[Any]) -> str | None:
     try:
         return reference(cls)
     except Refusal:
@@ -114,7 +117,7 @@ def _clean(text: str) -> str:
 
 
 def _args(error: BaseException) -> tuple[Any, ...]:
-    return error.args[:1] if isinstance(error, BaseExceptionGroup) else error.args  # a group's members are stored apart
+    return error.args[:1] if members_of(error) else error.args  # a group's members are stored apart
 
 
 def _argument(value: Any, encoder: Encoder) -> Tree:
@@ -126,7 +129,7 @@ def _representation(value: Any) -> str:
     try:
         return repr(value)[:1000]
     except Exception:  # noqa: BLE001 - a `__repr__` of the user's that fails must not hide the error
-        return f"<{name_of(type(value))}>"
+        return f"<{name_of(class_of(value))}>"
 
 
 def _tree_of(value: Any, encoder: Encoder) -> list[Tree]:
@@ -145,7 +148,7 @@ def _kept(attributes: dict[str, Any], encoder: Encoder, lost: dict[str, str]) ->
             lost.pop(name, None)  # a stand-in's attribute that was set anew
             yield [name, tree[0]]
         else:
-            lost[name] = name_of(type(value))
+            lost[name] = name_of(class_of(value))
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
@@ -153,7 +156,7 @@ def _attributes(error: BaseException) -> dict[str, Any]:
     return slots | {name: value for name, value in error.__dict__.items() if name not in _HIDDEN}
 
 
-def _slots(cls: type) -> list[str]:
+def _slots(cls: type[Any]) -> list[str]:
     """Names that classes written in Python keep in `__slots__`."""
     return [
         name
@@ -223,7 +226,7 @@ def _bare(cls: type[BaseException], args: list[Any]) -> BaseException:
     return error
 
 
-def _native(cls: type, name: str) -> Any:
+def _native(cls: type[Any], name: str) -> Any:
     """The nearest implementation of a method that is not written in Python."""
     for base in cls.__mro__:
         found = base.__dict__.get(name)
@@ -235,9 +238,9 @@ def _native(cls: type, name: str) -> Any:
 def _group(cls: type[BaseException], tree: dict[str, Tree], decoder: Decoder) -> BaseException:
     members = [decode_exc(member, decoder) for member in tree["g"]]
     message = tree["a"][0] if tree["a"] and type(tree["a"][0]) is str else tree["m"]
-    if not issubclass(cls, BaseExceptionGroup):  # the class was renamed, or is no group any more
-        return BaseExceptionGroup(message, members)
-    return BaseExceptionGroup.__new__(cls, message, members)
+    make: Any = BaseExceptionGroup.__new__
+    # The class may be no group any more; then the plain group at least keeps the members.
+    return make(cls if issubclass(cls, BaseExceptionGroup) else BaseExceptionGroup, message, members)
 
 
 def _is_pydantic(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """What a step raised, as a tree in the journal, and raised again at the same await.
 
-The task gets the rebuilt exception in the live path too, with the original's frames; after a replay the frames are a note.
+The task gets the rebuilt exception in the live path too, with the original's frames; after a replay the frames are a
+note.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 import asyncio
 
 from stepwell.codec.refusal import name_of
-from stepwell.codec.tracebacks import RecordedTraceback, notes_of, without_runtime
+from stepwell.codec.tracebacks import RecordedTraceback, members_of, notes_of, without_runtime
 from stepwell.codec.values import decode, encode
 from stepwell.codec.walk import TAG, Tree
 from stepwell.errors import CheckpointError
 
 
 def is_recordable(error: BaseException) -> bool:
-    """May the journal keep this as a step's outcome? Not what ends the process: then the attempt dies and the step runs again."""
+    """May the journal keep this as a step's outcome? Not what ends the process: then the attempt dies and the step
+    runs again.
+    """
     if isinstance(error, BaseExceptionGroup):
-        return all(is_recordable(member) for member in error.exceptions)
+        return all(is_recordable(member) for member in members_of(error))
     return isinstance(error, Exception | asyncio.CancelledError) and not isinstance(error, MemoryError)
 
 
@@ -60,7 +63,9 @@ def rebuilt(error: BaseException) -> BaseException:
 
 
 def with_frames_of(copy: BaseException, original: BaseException) -> BaseException:
-    """Give a rebuilt exception and its causes the real frames of the original in place of the recorded ones. Returns it."""
+    """Give a rebuilt exception and its causes the real frames of the original in place of the recorded ones. Returns
+    it.
+    """
     pairs = [(copy, original)]
     for new, old in pairs:  # grows while we go: causes have causes
         frames = without_runtime(old.__traceback__)
@@ -68,8 +73,7 @@ def with_frames_of(copy: BaseException, original: BaseException) -> BaseExceptio
             new.__traceback__ = frames
             _drop_recorded(new)
         pairs += [(a, b) for a, b in ((new.__cause__, old.__cause__), (new.__context__, old.__context__)) if a and b]
-        if isinstance(new, BaseExceptionGroup) and isinstance(old, BaseExceptionGroup):
-            pairs += zip(new.exceptions, old.exceptions, strict=False)
+        pairs += zip(members_of(new), members_of(old), strict=False)
     return copy
 
 

@@ -13,8 +13,9 @@ _CHAIN = 5
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:
-    """`type` (`module.Class`, or `Class` for Python's own), `message`, `stack` (as Python prints it, without the runtime's frames),
-    `hint` when the error has one, and `cause`: the same for what it was raised from, or None."""
+    """`type` (`module.Class`, or `Class` for Python's own), `message`, `stack` (as Python prints it, without the
+    runtime's frames), `hint` when the error has one, and `cause`: the same for what it was raised from, or None.
+    """
     return {**_named(error), "stack": stack_text(error), "cause": _cause(error, _CHAIN)}
 
 

@@ -1,7 +1,7 @@
 """Values of libraries that users bring along, one module of ours for each.
 
-To store, only libraries that this process has already loaded are asked (through `sys.modules`), so nothing is imported for it.
-To rebuild, the library is imported when its tag is met.
+To store, only libraries that this process has already loaded are asked (through `sys.modules`), so nothing is
+imported for it. To rebuild, the library is imported when its tag is met.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FAMILIES: tuple[tuple[str, str, frozenset[str]], ...] = (
 )
 
 
-def encoder_of(cls: type) -> Encode | None:
+def encoder_of(cls: type[Any]) -> Encode | None:
     """The handler that stores values of a class of a loaded library, or None."""
     for library, ours, _ in _FAMILIES:
         if library in sys.modules:

@@ -65,7 +65,7 @@ def _type(tree: dict[str, Any]) -> Any:
     return apply_arguments(cls, tree["args"]) if "args" in tree else cls
 
 
-def _is_data(cls: type) -> bool:
+def _is_data(cls: type[Any]) -> bool:
     return (
         cls in BUILT_IN
         or dataclasses.is_dataclass(cls)

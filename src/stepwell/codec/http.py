@@ -13,13 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 from stepwell.codec.refusal import Refusal, name_of
-from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
+from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
 _LIBRARIES = ("httpx", "httpx2")
 _SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
 
-def encoder_of(cls: type) -> Callable[[Any, Encoder], Tree] | None:
+def encoder_of(cls: type[Any]) -> Callable[[Any, Encoder], Tree] | None:
     for library in _LIBRARIES:
         module = sys.modules.get(library)
         if module is not None:
@@ -72,7 +72,7 @@ def _pairs(headers: Any) -> list[list[str]]:
 def _body(response: Any) -> bytes:
     if not hasattr(response, "_content"):
         raise Refusal(
-            f"is a {name_of(type(response))} whose body was not read",
+            f"is a {name_of(class_of(response))} whose body was not read",
             "read it in the step, with `response.read()` or `await response.aread()`, or return what you need of it",
         )
     return response.content

@@ -1,13 +1,15 @@
 """Dates, times, durations and time zones.
 
-A moment in a named zone keeps its wall time, the zone's key and the fold, so that it follows the zone's rules when rebuilt.
-A fixed offset is kept in the ISO text. Zones of other libraries are refused, except their UTC, which is kept as theirs.
+A moment in a named zone keeps its wall time, the zone's key and the fold, so that it follows the zone's rules when
+rebuilt. A fixed offset is kept in the ISO text. Zones of other libraries are refused, except their UTC, which is kept
+as theirs.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
+from collections.abc import Callable
 from typing import Any
 
 from stepwell.codec.refusal import Refusal, name_of
@@ -38,6 +40,10 @@ def _decode_time(tree: dict[str, Tree], _: Decoder) -> dt.time:
 
 def _fold(fold: int) -> dict[str, int]:
     return {"f": fold} if fold else {}
+
+
+def _encode_date(value: dt.date, _: Encoder) -> Tree:
+    return {TAG: "date", "v": value.isoformat()}
 
 
 def _encode_timedelta(value: dt.timedelta, _: Encoder) -> Tree:
@@ -74,7 +80,7 @@ def _unzone(tree: dict[str, Tree]) -> dt.tzinfo | None:
         offset = dt.timedelta(*tree["o"])
         if "n" in tree:
             return dt.timezone(offset, tree["n"])
-        return dt.timezone(offset) if offset else dt.timezone.utc
+        return dt.timezone(offset) if offset else dt.UTC
     return _foreign_utc(tree["u"]) if "u" in tree else None
 
 
@@ -95,16 +101,16 @@ def _foreign_utc(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-MOMENT_ENCODERS = {
+MOMENT_ENCODERS: dict[type[Any], Callable[[Any, Encoder], Tree]] = {
     dt.datetime: _encode_datetime,
-    dt.date: lambda value, _: {TAG: "date", "v": value.isoformat()},
+    dt.date: _encode_date,
     dt.time: _encode_time,
     dt.timedelta: _encode_timedelta,
     dt.timezone: _encode_zone,
     zoneinfo.ZoneInfo: _encode_zone,
 }
 
-MOMENT_DECODERS = {
+MOMENT_DECODERS: dict[str, Callable[[dict[str, Tree], Decoder], Any]] = {
     "datetime": _decode_datetime,
     "date": lambda tree, _: dt.date.fromisoformat(tree["v"]),
     "time": _decode_time,

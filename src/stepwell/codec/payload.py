@@ -1,4 +1,4 @@
-"""Payloads and outputs as they cross the system: bytes with a media type, opaque to everyone but executor and reader."""
+"""Payloads and outputs as they cross the system: bytes with a media type, opaque to all but executor and reader."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from stepwell.codec import superjson
 from stepwell.codec.text import from_text, to_text
 from stepwell.codec.values import decode, plain
-from stepwell.codec.walk import MAX_DEPTH
+from stepwell.codec.walk import MAX_DEPTH, SAFE_INTEGER, class_of
 from stepwell.errors import CheckpointError, PayloadInvalid, PayloadTooLarge
 
 JSON = "application/json"
@@ -102,17 +102,19 @@ def _flat_enough(tree: Any) -> Any:
 
 
 def _parts(tree: Any) -> Any:
-    if type(tree) is dict:
+    kind = class_of(tree)
+    if kind is dict:
         return tree.values()
-    return tree if type(tree) is list else ()
+    return tree if kind is list else ()
 
 
 def _finite(value: Any) -> Any:
     """With texts for the numbers that JSON does not have, and for integers that JavaScript would round."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, list):
-        return [_finite(part) for part in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, float) and value - value != 0:
+    kind = class_of(value)
+    if kind is dict:
+        return {name: _finite(part) for name, part in value.items()}
+    if kind is list:
+        return [_finite(part) for part in value]
+    if kind is float and value - value != 0:
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(value)]
-    return str(value) if type(value) is int and abs(value) >= 2**53 else value
+    return str(value) if kind is int and abs(value) >= SAFE_INTEGER else value

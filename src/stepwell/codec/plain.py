@@ -1,7 +1,8 @@
 """Stored trees as plain JSON, for readers without the classes: other languages, the dashboard, the command line.
 
-Needs no user code and never fails: what it does not know it shows as it was stored. Texts stand for what JSON lacks: ISO 8601 for
-times and durations, base64 for bytes, digits for integers that JavaScript would round, "NaN" and "Infinity".
+Needs no user code and never fails: what it does not know it shows as it was stored. Texts stand for what JSON lacks:
+ISO 8601 for times and durations, base64 for bytes, digits for integers that JavaScript would round, "NaN" and
+"Infinity".
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from stepwell.codec.walk import TAG, Tree
+from stepwell.codec.walk import TAG, Tree, class_of
 
 
 def plain(tree: Tree) -> Any:
-    """A stored tree without tags: sets, tuples and arrays as arrays; dataclasses, models and exceptions as objects; enums as their
-    value when it is text or a number, else their name."""
-    if isinstance(tree, list):
-        return [plain(part) for part in tree]  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(tree, dict):
+    """A stored tree without tags: sets, tuples and arrays as arrays; dataclasses, models and exceptions as objects;
+    enums as their value when it is text or a number, else their name.
+    """
+    kind = class_of(tree)
+    if kind is list:
+        return [plain(part) for part in tree]
+    if kind is not dict:
         return tree
-    tag = tree.get(TAG)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     if TAG not in tree:
-        return {name: plain(part) for name, part in tree.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {name: plain(part) for name, part in tree.items()}
     try:
-        return _PLAIN.get(tag, _content)(tree) if isinstance(tag, str) else tree
+        return _PLAIN.get(str(tree[TAG]), _content)(tree)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         return tree  # damaged: show what is there
 
@@ -50,7 +52,7 @@ def _mapping(tree: dict[str, Any]) -> Any:
 def _key(key: Any) -> str | None:
     if isinstance(key, str):
         return key
-    return None if isinstance(key, list | dict) else {True: "true", False: "false", None: "null"}.get(key, str(key))
+    return None if class_of(key) in (list, dict) else {True: "true", False: "false", None: "null"}.get(key, str(key))
 
 
 def _moment(tree: dict[str, Any]) -> str:
@@ -88,15 +90,13 @@ def _duration(tree: dict[str, Any]) -> str:
 
 
 def _record(tree: dict[str, Any]) -> Any:
-    if not isinstance(tree["v"], dict):
-        return plain(tree["v"])
-    fields = {name: plain(part) for name, part in tree["v"].items()}  # pyright: ignore[reportUnknownVariableType]
+    fields = {name: plain(part) for name, part in tree["v"].items()}
     return fields | {name: plain(part) for name, part in _extras(tree)}
 
 
 def _extras(tree: dict[str, Any]) -> list[Any]:
     extras = tree.get("x", ())
-    return list(extras.items() if isinstance(extras, dict) else extras)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return list(extras.items() if class_of(extras) is dict else extras)
 
 
 def _exception(tree: dict[str, Any]) -> dict[str, Any]:

@@ -10,22 +10,22 @@ from typing import Any
 
 from pydantic import AnyUrl, BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, ValidationError
 
 from stepwell.codec.classes import reference, resolve
 from stepwell.codec.generics import apply_arguments, arguments_tree
 from stepwell.codec.records import present_fields
 from stepwell.codec.refusal import Refusal, attribute
-from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
+from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
 _URL_BASE = AnyUrl.__mro__[1] if AnyUrl.__mro__[1] is not object else AnyUrl
 
 
-def encoder_of(cls: type) -> Callable[[Any, Encoder], Tree] | None:
+def encoder_of(cls: type[Any]) -> Callable[[Any, Encoder], Tree] | None:
     if issubclass(cls, BaseModel):
         return _encode_model
     if issubclass(cls, _URL_BASE):
-        return lambda value, _: {TAG: "pydantic-url", "c": reference(type(value)), "v": str(value)}
+        return lambda value, _: {TAG: "pydantic-url", "c": reference(class_of(value)), "v": str(value)}
     return None
 
 
@@ -50,7 +50,9 @@ def _decode_model(tree: dict[str, Tree], decoder: Decoder) -> BaseModel:
     values = present_fields(cls, fields, tree["v"], decoder)
     keeps_extra = cls.model_config.get("extra") == "allow"
     private = {name: decoder.part(part, attribute(name)) for name, part in tree.get("p", {}).items()}
-    private |= {n: p.get_default() for n, p in cls.__private_attributes__.items() if n not in private and _has_default(p)}
+    private |= {
+        n: p.get_default() for n, p in cls.__private_attributes__.items() if n not in private and _has_default(p)
+    }
     model = cls.__new__(cls)
     BaseModel.__setstate__(
         model,
@@ -89,18 +91,17 @@ DECODERS: dict[str, Callable[[dict[str, Tree], Decoder], Any]] = {"model": _deco
 
 
 def encode_validation_error(error: ValidationError, encoder: Encoder) -> Tree:
-    problems: list[Tree] = []
-    for problem in error.errors(include_url=False):
-        problems.append(
-            {
-                "t": problem["type"],
-                "l": encoder.parts(problem["loc"]),
-                "m": problem["msg"],
-                "i": _stored_or_text(problem["input"], encoder),
-                "c": {name: _stored_or_text(part, encoder) for name, part in problem.get("ctx", {}).items()},
-            }
-        )
-    return {"t": error.title, "v": problems}
+    return {"t": error.title, "v": [_problem_tree(problem, encoder) for problem in error.errors(include_url=False)]}
+
+
+def _problem_tree(problem: ErrorDetails, encoder: Encoder) -> Tree:
+    return {
+        "t": problem["type"],
+        "l": encoder.parts(problem["loc"]),
+        "m": problem["msg"],
+        "i": _stored_or_text(problem["input"], encoder),
+        "c": {name: _stored_or_text(part, encoder) for name, part in problem.get("ctx", {}).items()},
+    }
 
 
 def decode_validation_error(tree: dict[str, Tree], decoder: Decoder) -> ValidationError:

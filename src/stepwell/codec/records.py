@@ -15,13 +15,13 @@ from typing import Any
 from stepwell.codec.classes import reference, resolve
 from stepwell.codec.refusal import Refusal, attribute, name_of
 from stepwell.codec.standard import BUILT_IN
-from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
+from stepwell.codec.walk import SAFE_INTEGER, TAG, Decoder, Encoder, Tree, class_of
 
 Encode = Callable[[Any, Encoder], Tree]
 Field = tuple[str, Callable[[], Any] | None]  # name, and what makes its default (None: there is no default)
 
 
-def record_encoder(cls: type) -> Encode | None:
+def record_encoder(cls: type[Any]) -> Encode | None:
     """The handler for a class of one of these families, or None."""
     if issubclass(cls, enum.Flag):
         return _encode_flag
@@ -38,17 +38,17 @@ def record_encoder(cls: type) -> Encode | None:
 
 
 def _encode_enum(value: enum.Enum, _: Encoder) -> Tree:
-    tree = {TAG: "enum", "c": reference(type(value)), "v": value.name}
+    tree: dict[str, Tree] = {TAG: "enum", "c": reference(class_of(value)), "v": value.name}
     plain = value.value
     if type(plain) in (str, int) and plain != value.name:
-        tree["p"] = str(plain) if type(plain) is int and abs(plain) >= 2**53 else plain
+        tree["p"] = str(plain) if type(plain) is int and abs(plain) >= SAFE_INTEGER else plain
     return tree
 
 
 def _encode_flag(value: enum.Flag, _: Encoder) -> Tree:
     names = [member.name for member in value]
     rest = value.value & ~functools.reduce(lambda bits, member: bits | member.value, value, 0)
-    return {TAG: "flag", "c": reference(type(value)), "v": names, "r": str(rest)}
+    return {TAG: "flag", "c": reference(class_of(value)), "v": names, "r": str(rest)}
 
 
 def _decode_enum(tree: dict[str, Tree], _: Decoder) -> enum.Enum:
@@ -75,18 +75,18 @@ def _member(cls: type[enum.Enum], name: str) -> enum.Enum:
 # --- named tuples
 
 
-def is_named_tuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
+def is_named_tuple(cls: type[Any]) -> bool:
+    return issubclass(cls, tuple) and class_of(getattr(cls, "_fields", None)) is tuple
 
 
 def _encode_named_tuple(value: Any, encoder: Encoder) -> Tree:
     if getattr(value, "__dict__", None):
         raise Refusal(
-            f"is a {name_of(type(value))} with attributes beside its fields: {', '.join(value.__dict__)}",
+            f"is a {name_of(class_of(value))} with attributes beside its fields: {', '.join(value.__dict__)}",
             "add `__slots__ = ()` to the class, or make it a dataclass",
         )
     fields = {name: encoder.part(part, attribute(name)) for name, part in zip(value._fields, value, strict=True)}
-    return {TAG: "nt", "c": reference(type(value)), "v": fields}
+    return {TAG: "nt", "c": reference(class_of(value)), "v": fields}
 
 
 def _decode_named_tuple(tree: dict[str, Tree], decoder: Decoder) -> Any:
@@ -94,13 +94,14 @@ def _decode_named_tuple(tree: dict[str, Tree], decoder: Decoder) -> Any:
     defaults: dict[str, Any] = getattr(cls, "_field_defaults", {})
     fields = [(name, (lambda n=name: defaults[n]) if name in defaults else None) for name in cls._fields]
     parts = present_fields(cls, fields, tree["v"], decoder)
-    return tuple.__new__(cls, [parts[name] for name in cls._fields])
+    make: Any = tuple.__new__  # not the class: its `__new__` may be the user's
+    return make(cls, [parts[name] for name in cls._fields])
 
 
 # --- dataclasses
 
 
-def is_dataclass(cls: type) -> bool:
+def is_dataclass(cls: type[Any]) -> bool:
     return dataclasses.is_dataclass(cls) and not any(base in BUILT_IN for base in cls.__mro__)
 
 
@@ -124,7 +125,7 @@ def _default(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
 
 def encode_record(tag: str, value: Any, names: Iterable[str], encoder: Encoder) -> dict[str, Tree]:
     """`v` holds the fields, `u` the names of unset ones, `x` what else the instance carries in its `__dict__`."""
-    cls = type(value)
+    cls = class_of(value)
     tree: dict[str, Tree] = {TAG: tag, "c": reference(cls), "v": {}}
     names = list(names)
     for name in names:
@@ -140,7 +141,7 @@ def encode_record(tag: str, value: Any, names: Iterable[str], encoder: Encoder) 
     return tree
 
 
-def decode_record(cls: type, fields: list[Field], tree: dict[str, Tree], decoder: Decoder) -> Any:
+def decode_record(cls: type[Any], fields: list[Field], tree: dict[str, Tree], decoder: Decoder) -> Any:
     """An instance made without `__init__`, with the stored attributes set."""
     value = object.__new__(cls)
     unset = set(tree.get("u", ()))
@@ -153,7 +154,7 @@ def decode_record(cls: type, fields: list[Field], tree: dict[str, Tree], decoder
     return value
 
 
-def present_fields(cls: type, fields: list[Field], stored: dict[str, Tree], decoder: Decoder) -> dict[str, Any]:
+def present_fields(cls: type[Any], fields: list[Field], stored: dict[str, Tree], decoder: Decoder) -> dict[str, Any]:
     """The values of a class's fields as it is now: stored ones decoded, new ones by default, unknown ones dropped."""
     parts: dict[str, Any] = {}
     for name, default in fields:
@@ -169,7 +170,7 @@ def present_fields(cls: type, fields: list[Field], stored: dict[str, Tree], deco
     return parts
 
 
-def _is_derived(cls: type, name: str) -> bool:
+def _is_derived(cls: type[Any], name: str) -> bool:
     """Attributes that are made again when asked for: cached properties, and typing's note on a generic instance."""
     return name == "__orig_class__" or isinstance(getattr(cls, name, None), functools.cached_property)
 

@@ -11,7 +11,9 @@ WAY_OUT = (
 
 
 class Refusal(Exception):
-    """Raised deep in the walk. The path to the fault is gathered while unwinding, so that a walk that succeeds pays nothing."""
+    """Raised deep in the walk. The path to the fault is gathered while unwinding, so that a walk that succeeds pays
+    nothing.
+    """
 
     def __init__(self, reason: str, hint: str | None = None, *, circle: int | None = None) -> None:
         super().__init__(reason)

@@ -1,7 +1,7 @@
 """Which handler stores values of a class, and which one rebuilds a tag.
 
-A handler is a function each way. Exact classes are looked up first (users' registrations before ours), then families such as
-"any dataclass", then the optional libraries that this process has loaded. Answers are remembered per class.
+A handler is a function each way. Exact classes are looked up first (users' registrations before ours), then families
+such as "any dataclass", then the optional libraries that this process has loaded. Answers are remembered per class.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def register_type(
 ) -> None:
     """Teach the codec to store values of exactly this class.
 
-    `name` is what the journal keeps: it must stay the same for as long as stored values are to be read, whatever the class is
-    called by then. `to_json(value)` gives anything that can be stored; `from_json(stored)` gives the value back.
-    Register where the class is defined, so that every process which imports it can read it.
+    `name` is what the journal keeps: it must stay the same for as long as stored values are to be read, whatever the
+    class is called by then. `to_json(value)` gives anything that can be stored; `from_json(stored)` gives the value
+    back. Register where the class is defined, so that every process which imports it can read it.
 
     Raises:
         ConfigError: the class is one of Python's own, or another class has this name.
@@ -70,7 +70,7 @@ def register_type(
     _encoders[cls] = encode
 
 
-def encoder_of(cls: type) -> Encode:
+def encoder_of(cls: type[Any]) -> Encode:
     """The handler that stores values of a class. Refuses a class that has none."""
     encode = _encoders.get(cls)
     if encode is None:
@@ -95,13 +95,13 @@ def decoder_of(tag: Any) -> Decode:
     return decode
 
 
-def _find_encoder(cls: type) -> Encode | None:
+def _find_encoder(cls: type[Any]) -> Encode | None:
     if issubclass(cls, BaseException):
         return encode_exc
     return record_encoder(cls) or foreign.encoder_of(cls)
 
 
-def _hint(cls: type) -> str:
+def _hint(cls: type[Any]) -> str:
     hint = _HINTS.get(cls.__name__) if cls.__module__ == "builtins" else None
     if hint is not None:
         return hint

@@ -1,7 +1,8 @@
 """Exception classes made on the spot, for an exception that cannot come back as exactly what it was.
 
-Two reasons: its class cannot be imported here, or attributes of it could not be stored. In both cases it comes back as a subclass
-of the nearest class that there is, so that `except Base:` still matches, named like the original, and saying the same text.
+Two reasons: its class cannot be imported here, or attributes of it could not be stored. In both cases it comes back
+as a subclass of the nearest class that there is, so that `except Base:` still matches, named like the original, and
+saying the same text.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class _Lost:
 
     def __get__(self, instance: object, owner: type) -> NoReturn:
         raise AttributeError(
-            f"{self._attribute!r} of {owner.__name__} was not stored, because its type {self._kind} cannot be kept in the "
-            f"journal. Read it inside the step that raised, and put what you need into the exception's args"
+            f"{self._attribute!r} of {owner.__name__} was not stored, because its type {self._kind} cannot be kept "
+            f"in the journal. Read it inside the step that raised, and put what you need into the exception's args"
         )
 
 

@@ -1,5 +1,6 @@
-"""msgspec Structs, by their fields. They can only be made by their constructor, so `__post_init__` runs; then each field is set
-to what was stored, so that what it changed does not stay changed twice."""
+"""msgspec Structs, by their fields. They can only be made by their constructor, so `__post_init__` runs; then each
+field is set to what was stored, so that what it changed does not stay changed twice.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +12,16 @@ import msgspec
 from stepwell.codec.classes import reference, resolve
 from stepwell.codec.records import present_fields
 from stepwell.codec.refusal import attribute
-from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
+from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
 
-def encoder_of(cls: type) -> Callable[[Any, Encoder], Tree] | None:
+def encoder_of(cls: type[Any]) -> Callable[[Any, Encoder], Tree] | None:
     return _encode if issubclass(cls, msgspec.Struct) else None
 
 
 def _encode(value: msgspec.Struct, encoder: Encoder) -> Tree:
     fields = {name: encoder.part(getattr(value, name), attribute(name)) for name in value.__struct_fields__}
-    return {TAG: "struct", "c": reference(type(value)), "v": fields}
+    return {TAG: "struct", "c": reference(class_of(value)), "v": fields}
 
 
 def _decode(tree: dict[str, Tree], decoder: Decoder) -> msgspec.Struct:

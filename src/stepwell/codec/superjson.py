@@ -1,7 +1,9 @@
-"""superjson, the form in which JavaScript clients send what JSON lacks: `{"json": ..., "meta": {"values": {path: [type]}}}`.
+"""superjson, the form in which JavaScript clients send what JSON lacks: `{"json": ..., "meta": {"values": {path:
+[type]}}}`.
 
-Read only. The result is plain: dates as ISO texts, sets and typed arrays as lists, maps as dicts or lists of pairs, bigints as
-integers, `undefined` as None. `referentialEqualities` says which objects were the same one; for data it makes no difference.
+Read only. The result is plain: dates as ISO texts, sets and typed arrays as lists, maps as dicts or lists of pairs,
+bigints as integers, `undefined` as None. `referentialEqualities` says which objects were the same one; for data it
+makes no difference.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-_MOST_DEPTH = 200
+from stepwell.codec.walk import MAX_DEPTH, class_of
+
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf, "-0": -0.0}
 
 
@@ -23,7 +26,7 @@ def to_plain(tree: Any) -> Any:
     Raises:
         NotSuperJson: the shape is wrong, or a path leads nowhere.
     """
-    if not isinstance(tree, dict) or "json" not in tree:
+    if class_of(tree) is not dict or "json" not in tree:
         raise NotSuperJson('expected an object with the key "json"')
     meta: Any = tree.get("meta") or {}
     try:
@@ -34,20 +37,21 @@ def to_plain(tree: Any) -> Any:
 
 def _copied(tree: Any, depth: int) -> Any:
     """Our own copy, because annotated parts are replaced in it."""
-    if depth > _MOST_DEPTH:
-        raise NotSuperJson(f"nested deeper than {_MOST_DEPTH} levels")
-    if isinstance(tree, dict):
-        return {name: _copied(part, depth + 1) for name, part in tree.items()}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(tree, list):
-        return [_copied(part, depth + 1) for part in tree]  # pyright: ignore[reportUnknownVariableType]
+    if depth > MAX_DEPTH:
+        raise NotSuperJson(f"nested deeper than {MAX_DEPTH} levels")
+    kind = class_of(tree)
+    if kind is dict:
+        return {name: _copied(part, depth + 1) for name, part in tree.items()}
+    if kind is list:
+        return [_copied(part, depth + 1) for part in tree]
     return tree
 
 
 def _apply(value: Any, values: Any, version: int) -> Any:
     """`values` is a tree: `[type]` or `[type, inner]` for the value itself, or `{path: the same for what is there}`."""
-    if isinstance(values, list):
-        kind, *inner = values  # pyright: ignore[reportUnknownVariableType]
-        for below in inner:  # pyright: ignore[reportUnknownVariableType]
+    if class_of(values) is list:
+        kind, *inner = values
+        for below in inner:
             value = _apply(value, below, version)
         return _converted(value, kind)
     for path, below in values.items():
@@ -58,7 +62,7 @@ def _apply(value: Any, values: Any, version: int) -> Any:
 def _applied_at(value: Any, steps: list[str], below: Any, version: int) -> Any:
     if not steps:
         return _apply(value, below, version)
-    step: Any = int(steps[0]) if isinstance(value, list) else steps[0]
+    step: Any = int(steps[0]) if class_of(value) is list else steps[0]
     value[step] = _applied_at(value[step], steps[1:], below, version)
     return value
 
@@ -79,7 +83,9 @@ def _steps(path: str, version: int) -> list[str]:
 
 
 def _converted(value: Any, kind: Any) -> Any:
-    if isinstance(kind, list):  # ["symbol", name], ["class", name], ["custom", name], ["typed-array", name]: data stays data
+    if isinstance(
+        kind, list
+    ):  # ["symbol", name], ["class", name], ["custom", name], ["typed-array", name]: data stays data
         return value
     match kind:
         case "undefined":

@@ -5,6 +5,9 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from stepwell.codec.walk import class_of
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + "/"
 _MOST_FRAMES = 60
@@ -14,7 +17,9 @@ _HEADING = "Recorded when it was raised (most recent call last):\n"
 
 
 class RecordedTraceback(str):
-    """A note with the frames that an exception had when it was stored. Storing the exception again does not repeat it."""
+    """A note with the frames that an exception had when it was stored. Storing the exception again does not repeat
+    it.
+    """
 
     __slots__ = ()
 
@@ -49,7 +54,9 @@ def frames_text(error: BaseException) -> str:
 
 
 def stack_text(error: BaseException) -> str:
-    """The whole report on an exception, with causes, groups and notes, as Python prints it but without the runtime's frames."""
+    """The whole report on an exception, with causes, groups and notes, as Python prints it but without the runtime's
+    frames.
+    """
     report = traceback.TracebackException.from_exception(error, limit=-_MOST_FRAMES)
     _hide_runtime(report)
     text = "".join(report.format())
@@ -61,8 +68,13 @@ def stack_text(error: BaseException) -> str:
 
 def notes_of(error: BaseException) -> list[str]:
     """The notes of an exception; what someone else put there that is not text is left out."""
-    notes = getattr(error, "__notes__", None)
-    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    notes: Any = getattr(error, "__notes__", None)
+    return [note for note in notes if isinstance(note, str)] if class_of(notes) is list else []
+
+
+def members_of(error: BaseException) -> tuple[BaseException, ...]:
+    """What is in an exception group; nothing for an exception that is none."""
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def _hide_runtime(report: traceback.TracebackException) -> None:

@@ -1,7 +1,8 @@
 """Values as tagged JSON: what the journal keeps of a step's result, and what a task gets back.
 
-The task gets `decode(encode(value))` in the live path too, never the original: otherwise lost attributes and aliasing would show
-for the first time after a crash, in production. What cannot be stored is refused at once, with the path to it.
+The task gets `decode(encode(value))` in the live path too, never the original: otherwise lost attributes and aliasing
+would show for the first time after a crash, in production. What cannot be stored is refused at once, with the path to
+it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from stepwell.codec.plain import plain
 from stepwell.codec.refusal import Refusal
 from stepwell.codec.registry import decoder_of, encoder_of, register_type
 from stepwell.codec.text import from_text, to_text
-from stepwell.codec.walk import MAX_DEPTH, SAFE_INTEGER, TAG, Decoder, Encoder, Tree
+from stepwell.codec.walk import MAX_DEPTH, SAFE_INTEGER, TAG, Decoder, Encoder, Tree, class_of
 from stepwell.errors import CheckpointError
 
 __all__ = ["Tree", "decode", "dumps", "encode", "loads", "plain", "register_type", "round_trip"]
 
-_MOST_CONTAINERS = 100_000  # a shared list inside shared lists multiplies: beyond this the careful walk decides
+_MOST_PARTS = 1_000_000  # a shared list inside shared lists multiplies: beyond this the careful walk decides
+_ALWAYS_PLAIN = frozenset({str, bool, type(None)})
+_ALL_STR = frozenset({str})
 _TAG_IN_TEXT = b'"' + TAG.encode() + b'"'
 
 
@@ -79,7 +82,7 @@ def round_trip(value: Any) -> Any:
     Raises:
         CheckpointError: a part of it cannot be stored.
     """
-    kind = type(value)
+    kind = class_of(value)
     if kind is str or kind is int or kind is float or kind is bool or value is None:
         return value
     return decode(encode(value))
@@ -91,35 +94,23 @@ def is_plain(value: Any) -> bool:
     Goes level by level without recursion. False also for what is too deep, circular or too large to say.
     """
     level = [value]
-    containers = 0
+    parts = 0
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for each in level:
-            kind = type(each)
-            if kind is str or kind is bool or each is None:
+            kind = class_of(each)
+            if kind in _ALWAYS_PLAIN:
                 continue
-            if kind is int:
-                if not -SAFE_INTEGER < each < SAFE_INTEGER:
-                    return False
-            elif kind is float:
-                if each - each != 0:
-                    return False
-            elif kind is dict:
-                if TAG in each or not _ALL_STR.issuperset(map(type, each)):
-                    return False
+            if kind is dict and TAG not in each and _ALL_STR.issuperset(map(type, each)):
                 below += each.values()
-                containers += 1
             elif kind is list:
                 below += each
-                containers += 1
-            else:
+            elif not ((kind is int and -SAFE_INTEGER < each < SAFE_INTEGER) or (kind is float and each - each == 0)):
                 return False
         if not below:
             return True
-        if containers > _MOST_CONTAINERS:
+        parts += len(below)
+        if parts > _MOST_PARTS:
             return False
         level = below
     return False
-
-
-_ALL_STR = frozenset({str})

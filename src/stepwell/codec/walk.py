@@ -1,7 +1,8 @@
 """The walk from values to JSON trees and back.
 
-Plain str, bool, None, int, float, list and dict with str keys stay what they are. Everything else becomes `{"$t": tag, ...}`.
-Types are compared exactly, never by isinstance: a subclass of dict or int must not lose its class without a word.
+Plain str, bool, None, int, float, list and dict with str keys stay what they are. Everything else becomes `{"$t":
+tag, ...}`. Types are compared exactly, never by isinstance: a subclass of dict or int must not lose its class without
+a word.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from stepwell.codec.refusal import Refusal, attribute, item
 TAG = "$t"
 MAX_DEPTH = 200
 SAFE_INTEGER = 2**53  # JSON readers with doubles only (JavaScript, jq) are exact below this
+
+class_of: Callable[[Any], type[Any]] = type  # `type` itself, which type checkers follow into the unknown
 
 Tree = Any  # a JSON-able tree; spelling the recursive type out would say no more
 
@@ -41,7 +44,7 @@ class Encoder:
         return [self.part(value, f"[{index}]") for index, value in enumerate(values)]
 
     def encode(self, value: Any) -> Tree:
-        kind = type(value)
+        kind = class_of(value)
         if kind is str:
             return value if value.isascii() or _is_unicode(value) else _surrogates(value)
         if kind is bool or value is None:
@@ -52,7 +55,7 @@ class Encoder:
             return value if value - value == 0 else {TAG: "float", "v": repr(value)}
         return self._container(value, kind)
 
-    def _container(self, value: Any, kind: type) -> Tree:
+    def _container(self, value: Any, kind: type[Any]) -> Tree:
         identity = id(value)
         if identity in self._open:
             raise Refusal("is circular", "store the parts once and refer to them by a key or an id", circle=identity)
@@ -76,7 +79,7 @@ class Encoder:
         tree: list[Tree] = []
         try:
             for each in value:
-                tree.append(encode(each))
+                tree.append(encode(each))  # noqa: PERF401 - its length says where a refusal came from
         except Refusal as refusal:
             refusal.came_from(f"[{len(tree)}]")
             raise
@@ -124,7 +127,7 @@ class Decoder:
         return [self.part(tree, f"[{index}]") for index, tree in enumerate(trees)]
 
     def decode(self, tree: Tree) -> Any:
-        kind = type(tree)
+        kind = class_of(tree)
         if kind is not dict and kind is not list:
             return tree
         if self._depth > MAX_DEPTH:
@@ -142,7 +145,7 @@ class Decoder:
         value: list[Any] = []
         try:
             for each in tree:
-                value.append(decode(each))
+                value.append(decode(each))  # noqa: PERF401 - its length says where a refusal came from
         except Refusal as refusal:
             refusal.came_from(f"[{len(value)}]")
             raise
@@ -167,7 +170,9 @@ class Decoder:
             return handler(tree, self)
         except (Refusal, RecursionError):
             raise
-        except Exception as error:  # the store is not trusted: whatever a damaged tree makes a constructor raise, say where
+        except (
+            Exception
+        ) as error:  # the store is not trusted: whatever a damaged tree makes a constructor raise, say where
             raise Refusal(
                 f"was stored as {tag!r} and cannot be rebuilt: {type(error).__name__}: {error}",
                 "the stored value is damaged, or its class changed; rerun from an earlier checkpoint",

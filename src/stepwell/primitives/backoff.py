@@ -16,9 +16,10 @@ def backoff_delay(
 ) -> float:
     """Seconds to wait after attempt number `attempt` (from 1) failed.
 
-    `minimum * factor ** (attempt - 1)`, at most `maximum`. With `jitter` the delay lies in the upper half of that, by `random`
-    in [0, 1): many that failed together do not return together, yet none returns at once, which spreading from zero
-    would allow. A `minimum` above `maximum` gives `maximum`. Never negative, and never too large to compute.
+    `minimum * factor ** (attempt - 1)`, at most `maximum`. With `jitter` the delay lies in the upper half of that, by
+    `random` in [0, 1): many that failed together do not return together, yet none returns at once, which spreading
+    from zero would allow. A `minimum` above `maximum` gives `maximum`. Never negative, and never too large to
+    compute.
     """
     ceiling = max(0.0, min(_grown(minimum, factor, attempt - 1), maximum))
     return ceiling / 2 + ceiling / 2 * random if jitter else ceiling

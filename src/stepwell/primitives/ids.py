@@ -1,7 +1,7 @@
 """Ids that sort by the time they were made: `run_` and 26 lowercase letters and digits.
 
-Laid out like a UUIDv7: 48 bits of milliseconds, then 80 bits that are random, or derived so that a replay gets the same id.
-Written in Crockford's base 32 (no i, l, o, u), which keeps the order of the numbers and is hard to misread.
+Laid out like a UUIDv7: 48 bits of milliseconds, then 80 bits that are random, or derived so that a replay gets the
+same id. Written in Crockford's base 32 (no i, l, o, u), which keeps the order of the numbers and is hard to misread.
 """
 
 from __future__ import annotations
