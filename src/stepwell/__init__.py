@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import errors, sync
     from stepwell.client import Stepwell
+    from stepwell.client.handles import RunHandle
     from stepwell.codec.values import register_type
     from stepwell.errors import AbortRun, RetryAfter
     from stepwell.model.retry import Retry
     from stepwell.sdk.checkpoints import checkpoint
     from stepwell.sdk.context import ctx
-    from stepwell.sdk.handles import RunHandle
     from stepwell.sdk.queues import Queue, queue
     from stepwell.sdk.step import durable, step
     from stepwell.sdk.task import Task, task
@@ -48,7 +48,7 @@ _MODULE_OF = {
     "Queue": "stepwell.sdk.queues",
     "Retry": "stepwell.model.retry",
     "RetryAfter": "stepwell.errors",
-    "RunHandle": "stepwell.sdk.handles",
+    "RunHandle": "stepwell.client.handles",
     "Stepwell": "stepwell.client",
     "Task": "stepwell.sdk.task",
     "checkpoint": "stepwell.sdk.checkpoints",

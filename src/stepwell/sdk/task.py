@@ -1,0 +1,210 @@
+"""`@task`: the function that runs durably, and what is declared of it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+
+from stepwell.errors import ConfigError
+from stepwell.model.child import TriggerOptions
+from stepwell.model.task import Isolation, TaskDeclaration
+from stepwell.sdk import registry
+from stepwell.sdk.options import TaskOptions, TriggerFields, task_settings, trigger_options
+from stepwell.sdk.payloads import PayloadShape
+from stepwell.sdk.runtime import transform
+from stepwell.sdk.step import is_step
+from stepwell.sdk.triggers import Triggers
+from stepwell.sdk.wrong_use import checked_function, checked_name, source_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(Triggers[P, R]):
+    """A durable function. Calling it runs it as the plain function that it is, in the caller's own run if there is one;
+    `trigger` and its relatives make runs of their own.
+
+    id, queue (a name), retry, max_duration and ttl (seconds), priority, isolation, memory (bytes), warm, tags and the
+    hooks on_start, on_success, on_failure, on_cancel are as declared. `function` is what was decorated, `fn` the form
+    in which an executor runs it; outside an executor they are the same. `source` is "file.py:12".
+    """
+
+    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any], scope: Mapping[str, Any]) -> None:
+        settings = task_settings(function, options)
+        self.id: str = checked_name("task", settings.id or function.__name__.replace("_", "-"))
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.source = source_of(function)
+        self.queue = settings.queue
+        self.retry = settings.retry
+        self.max_duration = settings.max_duration
+        self.ttl = settings.ttl
+        self.priority = settings.priority
+        self.isolation: Isolation = settings.isolation
+        self.memory = settings.memory
+        self.warm = settings.warm
+        self.tags = settings.tags
+        self.on_start = settings.on_start
+        self.on_success = settings.on_success
+        self.on_failure = settings.on_failure
+        self.on_cancel = settings.on_cancel
+        self._payload = PayloadShape(function, f"task {self.id!r}", scope)
+        # A def task has no awaits to rewrite: its checkpoints are its @step calls.
+        self.fn: Callable[..., Any] = transform(function, "task") if self.is_async else function
+        functools.update_wrapper(cast("Any", self), function)
+
+    @property
+    def task(self) -> Task[P, R]:
+        return self
+
+    def options(self, **options: Unpack[TriggerFields]) -> TaskWithOptions[P, R]:
+        """This task with options for its next runs, e.g. `t.options(delay="1h", idempotency_key=k).trigger(...)`.
+
+        queue: a queue's name instead of the task's own. concurrency_key: a limit of its own per key, e.g. a tenant.
+        priority: larger goes first. delay: not before then, a duration or a datetime. ttl: a run that has not begun by
+        then expires. idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days). max_attempts,
+        max_duration: instead of the declared ones. tags: added to the declared ones. metadata: the run's first.
+
+        Raises:
+            ConfigError: an option is unknown, or its value is none.
+        """
+        return TaskWithOptions(self, options)
+
+    def trigger_options(self) -> TriggerOptions:
+        return TriggerOptions()
+
+    def declaration(self) -> TaskDeclaration:
+        """What a worker registers of this task.
+
+        Raises:
+            ConfigError: a parameter's annotation cannot be resolved, or no JSON payload can fill it.
+        """
+        lines = (inspect.getdoc(self.function) or "").splitlines()
+        return TaskDeclaration(
+            id=self.id,
+            queue=self.queue,
+            retry=self.retry.policy(),
+            max_duration=self.max_duration,
+            ttl=self.ttl,
+            priority=self.priority,
+            isolation=self.isolation,
+            memory=self.memory,
+            warm=self.warm,
+            tags=self.tags,
+            payload_schema=self._payload.json_schema(),
+            description=lines[0] if lines else None,
+            source=self.source,
+        )
+
+    def call(self, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments for `fn` in a payload (a decoded JSON tree), validated by the annotations.
+
+        Raises:
+            PayloadInvalid: it does not fit; the fields and reasons are listed.
+        """
+        return self._payload.arguments(payload)
+
+    def encode_payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
+        """The payload that stands for a call with these arguments, and its content type.
+
+        Raises:
+            PayloadInvalid: they do not fit the parameters, or cannot be written as JSON.
+        """
+        return self._payload.encode(args, kwargs)
+
+    def encode_item(self, item: Any) -> tuple[bytes, str]:
+        """The same for one payload of a batch: a mapping of parameters by name, or the only parameter's value."""
+        return self._payload.encode(*self._payload.item(item))
+
+    def __repr__(self) -> str:
+        return f"<task {self.id!r} ({self.source})>"
+
+
+class AsyncTask(Task[P, R]):
+    """A task on an `async def`: every await in it is a checkpoint."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return self.fn(*args, **kwargs)
+
+
+class BlockingTask(Task[P, R]):
+    """A task on a `def`: its `@step` calls and the verbs of `stepwell.sync` are the checkpoints."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+
+class TaskWithOptions(Triggers[P, R]):
+    """A task and the options of the runs that it triggers; made by `Task.options`."""
+
+    def __init__(self, task: Task[P, R], options: TriggerFields) -> None:
+        self._task = task
+        self._fields = options
+        self._options = trigger_options(f"task {task.id!r}", options)
+
+    @property
+    def task(self) -> Task[P, R]:
+        return self._task
+
+    def options(self, **options: Unpack[TriggerFields]) -> TaskWithOptions[P, R]:
+        """The same task with further options; one given again replaces the former."""
+        return TaskWithOptions(self._task, cast("TriggerFields", {**self._fields, **options}))
+
+    def trigger_options(self) -> TriggerOptions:
+        return self._options
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._fields.items())
+        return f"<task {self._task.id!r} with {given}>"
+
+
+class TaskDecorator(Protocol):
+    """What `task(...)` with options gives."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> BlockingTask[P, R]: ...
+
+
+@overload
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+@overload
+def task(fn: Callable[P, R], /) -> BlockingTask[P, R]: ...
+@overload
+def task(**options: Unpack[TaskOptions]) -> TaskDecorator: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Makes a task of an `async def` or a `def`: `@task`, or `@task(id="research-agent", retry=Retry(max_attempts=5))`.
+
+    id: its name everywhere (default: the function's name with - for _). queue: a `queue(...)` or its name (default:
+    one of its own, without a limit). retry: attempts and delays (default `Retry()`: 3 attempts). max_duration: seconds
+    of execution over all attempts. ttl: how long a run may wait to begin before it expires. priority: larger goes
+    first (default 0). isolation: "process" (default: one run at a time in a process) or "shared" (many runs in one).
+    memory: limit of its process (default "512MB"). warm: its process may serve another run afterwards (default True).
+    on_start, on_success, on_failure, on_cancel: functions that run as steps at those moments. tags: of each run.
+
+    Raises:
+        ConfigError: it is not on a function, an option is unknown or its value is none, or the id is taken.
+    """
+    # Annotations may name what only the enclosing function knows; module-level names are found by themselves.
+    caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    scope = dict(caller.f_locals) if caller.f_code.co_name != "<module>" else {}
+
+    def declare(function: Any) -> Task[..., Any]:
+        if isinstance(function, Task):
+            raise ConfigError(
+                f"@task is twice on {function.function.__qualname__} ({function.source})", hint="once is enough"
+            )
+        if is_step(function):
+            raise ConfigError(
+                f"@task and @step are both on {function.__qualname__} ({source_of(function)})",
+                hint="a step is called by a task: write a task that awaits this step",
+            )
+        checked_function("@task", function)
+        kind: Callable[..., Task[..., Any]] = AsyncTask if inspect.iscoroutinefunction(function) else BlockingTask
+        return registry.add_task(kind(function, options, scope))
+
+    return declare if fn is None else declare(fn)
