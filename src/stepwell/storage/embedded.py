@@ -203,7 +203,7 @@ class EmbeddedPostgres:
         access.owner = os.getpid()
         self._rotate_log()
         for attempt in range(_TRIES):
-            access.port = _free_port(access.port if attempt == 0 else 0)
+            access.port = _free_port(access.port)
             run_as = RunAs.for_directory(self.directory)
             _write_private(self._access_file, msgspec.json.encode(access), run_as)
             with self.log.open("ab") as log:
@@ -305,7 +305,7 @@ def _write_private(path: Path, content: bytes, run_as: RunAs) -> None:
 
 def _free_port(wished: int) -> int:
     """`wished` if nobody has it, so that a restarted server is found at its old address; else any free one."""
-    for port in (wished, 0):
+    for port in (wished, 0):  # port 0 lets the kernel choose
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

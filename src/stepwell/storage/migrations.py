@@ -119,7 +119,7 @@ def read_migrations(directory: Traversable | None = None) -> list[Migration]:
         number = int(match.group(1))
         if migrations and migrations[-1].number == number:
             raise ConfigError(
-                f"the migrations {migrations[-1].name!r} and {name!r} have one number",
+                f"the migrations '{migrations[-1].name}.sql' and {name!r} have one number",
                 hint="give the later one the next number",
             )
         text = (directory / name).read_text(encoding="utf-8").replace("\r\n", "\n")
