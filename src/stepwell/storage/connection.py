@@ -15,34 +15,38 @@ from stepwell.storage.binaries import OLDEST_MAJOR
 
 CONNECT_SECONDS = 10.0
 READ_ONLY = "25006"
-_LOST = frozenset(
-    {"57P01", "57P02", "57P03", "40003", READ_ONLY}
-)  # shut down, crashed, starting; unknown; now a standby
+# The server shuts down, crashed, is starting; the outcome is not known; the primary has become a standby.
+_LOST = frozenset({"57P01", "57P02", "57P03", "40003", READ_ONLY})
 _CONFLICT = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _BUSY = ("40", "53", "57", "58", "55P03")  # out of resources, canceled by a timeout, system error, lock not available
 _JSONB_VERSION = b"\x01"
 
 
-def server_settings(application_name: str, statement_timeout: float, lock_timeout: float) -> dict[str, str]:
-    """What each session is started with, so that no reset can undo it. Times in seconds, 0 = none."""
+def identity(application_name: str) -> dict[str, str]:
+    """Settings that every pooler passes on when a session starts."""
+    return {"application_name": application_name, "timezone": "UTC"}
+
+
+def safeguards(statement_timeout: float, lock_timeout: float) -> dict[str, str]:
+    """Settings that hold for all our work. Times in seconds, 0 = none."""
     return {
-        "application_name": application_name,
         "statement_timeout": str(round(statement_timeout * 1000)),
         "lock_timeout": str(round(lock_timeout * 1000)),
         "idle_in_transaction_session_timeout": "60000",
         "synchronous_commit": "on",  # what we acknowledge must be durable, whatever the server's default
-        "timezone": "UTC",
-        "tcp_keepalives_idle": "30",
-        "tcp_keepalives_interval": "10",
-        "tcp_keepalives_count": "3",
     }
+
+
+def refused_as_pooler(error: BaseException) -> bool:
+    """Whether it was a transaction pooler, such as PgBouncer, that answered: sessions are not ours there."""
+    return "unsupported startup parameter" in str(error)
 
 
 async def open_connection(
     url: str, *, application_name: str, statement_timeout: float = 0, lock_timeout: float = 0
 ) -> asyncpg.Connection[asyncpg.Record]:
     """A connection outside any pool, for what needs a session: LISTEN and migrations. Raises DatabaseUnavailable."""
-    settings = server_settings(application_name, statement_timeout, lock_timeout)
+    settings = identity(application_name) | safeguards(statement_timeout, lock_timeout)
     try:
         connection = await asyncpg.connect(check_url(url), timeout=CONNECT_SECONDS, server_settings=settings)
     except (PostgresError, InterfaceError, OSError) as error:
@@ -65,14 +69,9 @@ async def prepare(connection: Any, url: str) -> None:
             hint="upgrade it, or set STEPWELL_DATABASE_URL to a newer one",
         )
     _keep_alive(connection._transport.get_extra_info("socket"))
-    await connection.set_type_codec(
-        "jsonb",
-        schema="pg_catalog",
-        encoder=_jsonb,
-        decoder=_from_jsonb,
-        format="binary",
-    )
-    await connection.set_type_codec("json", schema="pg_catalog", encoder=_json, decoder=bytes, format="binary")
+    async with connection.transaction():  # behind a pooler only a transaction stays on one session
+        for name, encode, decode in (("jsonb", _jsonb, _from_jsonb), ("json", _json, bytes)):
+            await connection.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode, format="binary")
 
 
 def _json(value: Any) -> bytes:
@@ -167,6 +166,11 @@ def is_transient(error: BaseException) -> bool:
 def unavailable(url: str, error: BaseException) -> DatabaseUnavailable:
     """The error for a database that cannot be had when we start."""
     reason = str(error).strip() or f"no answer within {CONNECT_SECONDS:.0f} s"
+    if refused_as_pooler(error):
+        return DatabaseUnavailable(
+            f"{address_of(url)} is a transaction pooler, and this needs a session of its own: {reason}",
+            hint="give the address of Postgres itself",
+        )
     return DatabaseUnavailable(
         f"Postgres at {address_of(url)} cannot be used: {reason}",
         hint="check that it runs there and accepts this user and password; correct STEPWELL_DATABASE_URL; "

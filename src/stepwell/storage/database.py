@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
@@ -26,12 +27,14 @@ from stepwell.storage.connection import (
     address_of,
     ask,
     check_url,
+    identity,
     is_conflict,
     is_gone,
     is_lost,
     is_transient,
     prepare,
-    server_settings,
+    refused_as_pooler,
+    safeguards,
     sqlstate,
     unavailable,
 )
@@ -84,10 +87,14 @@ class Tx:
 class Database:
     """A pool of connections to one Postgres. Made by `await Database.connect(url)`, ended by `await close()`."""
 
-    def __init__(self, url: str, pool: Any, acquire_timeout: float) -> None:
+    def __init__(
+        self, url: str, pool: Any, acquire_timeout: float, settings_per_transaction: Mapping[str, str] | None = None
+    ) -> None:
         self.url = url
         self._pool = pool
         self._acquire_timeout = acquire_timeout
+        settings = (settings_per_transaction or {}).items()
+        self._preamble = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings)
 
     @classmethod
     async def connect(
@@ -107,27 +114,32 @@ class Database:
         a malformed URL.
         """
 
-        async def init(connection: Any) -> None:
-            await prepare(connection, url)
-
+        settings = safeguards(statement_timeout, lock_timeout)
+        options: dict[str, Any] = {
+            "init_size": min_size,
+            "min_size": 0,  # no floor that asyncpg restores by itself: in an outage it logs each try with a stack
+            "max_size": max_size,
+            "max_inactive_connection_lifetime": 0,
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": statement_timeout + 5 if statement_timeout else None,
+            "init": partial(prepare, url=url),
+            "reset": _keep_session,
+        }
+        started_with = identity(application_name)
         try:
-            pool = await asyncpg.create_pool(
-                check_url(url),
-                init_size=min_size,
-                min_size=0,  # no floor that asyncpg restores by itself: in an outage it logs each try with a stack
-                max_size=max_size,
-                max_inactive_connection_lifetime=0,
-                timeout=CONNECT_SECONDS,
-                command_timeout=statement_timeout + 5 if statement_timeout else None,
-                init=init,
-                reset=_keep_session,
-                server_settings=server_settings(application_name, statement_timeout, lock_timeout),
-            )
+            try:
+                pool = await asyncpg.create_pool(check_url(url), server_settings=started_with | settings, **options)
+                return cls(url, pool, acquire_timeout)
+            except PostgresError as error:
+                if not refused_as_pooler(error):
+                    raise
+            # Its sessions are shared: what we set, and statements prepared on them, last for one transaction.
+            pool = await asyncpg.create_pool(url, server_settings=started_with, statement_cache_size=0, **options)
+            return cls(url, pool, acquire_timeout, settings)
         except (PostgresError, InterfaceError, OSError) as error:
             raise unavailable(url, error) from error
         except ValueError as error:
             raise ConfigError(f"the database URL {address_of(url)} is malformed: {error}") from error
-        return cls(url, pool, acquire_timeout)
 
     async def close(self) -> None:
         """Wait for transactions under way, 10 s at most, and close all connections."""
@@ -175,6 +187,7 @@ class Database:
                 crashpoint(name, "after_commit")
             except PostgresError as error:
                 if is_lost(error):
+                    _drop(connection)
                     raise self._outcome_unknown(name, error) from error
                 raise
         if tag != "COMMIT":
@@ -204,12 +217,13 @@ class Database:
         """A connection in a transaction, rolled back if the block fails. Nothing leaks, wherever it is canceled."""
         connection = await self._acquire()
         try:
-            await ask(connection, "execute", begin)
+            await ask(connection, "execute", begin + self._preamble)
             yield connection
         except BaseException as error:
-            await _roll_back(connection)
-            if begin == _BEGIN and sqlstate(error) == READ_ONLY:
-                _drop(connection)  # a standby answered; the next connection may find the primary
+            if is_lost(error):  # silent, or now a standby: the next connection may find a live primary
+                _drop(connection)
+            else:
+                await _roll_back(connection)
             raise
         finally:
             await self._pool.release(connection)

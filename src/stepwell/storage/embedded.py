@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -220,7 +221,7 @@ class EmbeddedPostgres:
                 self._publish(child.pid, ready, access.password)
                 return
             self.stop()
-            time.sleep(_POLL_SECONDS * attempt)
+            threading.Event().wait(_POLL_SECONDS * attempt)
         raise self._unavailable(f"it did not start in {_TRIES} tries", self._log_tail())
 
     def _command(self, bindir: Path, port: int) -> list[str]:
@@ -242,9 +243,8 @@ class EmbeddedPostgres:
             status = self._status()
             if len(status) > 7 and status[0] == str(pid) and status[7].strip() == "ready":
                 return int(status[3])
-            if not _alive(pid):
+            if _ended(pid, _POLL_SECONDS):
                 return None
-            time.sleep(_POLL_SECONDS)
         raise self._unavailable(f"it was not ready after {_START_SECONDS:.0f} s", self._log_tail())
 
     def _publish(self, pid: int, port: int, password: str) -> None:
@@ -253,17 +253,9 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:
-        """One process at a time makes or starts the database of a home; a dead one's lock is free."""
-        deadline = time.monotonic() + 2 * _START_SECONDS
+        """One process at a time makes or starts the database of a home; the lock of a dead one is free."""
         with (self.home / "postgres.lock").open("a") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise self._unavailable("another process has been starting it for 2 minutes", "") from None
-                    time.sleep(_POLL_SECONDS)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _rotate_log(self) -> None:
@@ -313,11 +305,15 @@ def _free_port(wished: int) -> int:
     raise DatabaseUnavailable("no TCP port is free on 127.0.0.1", hint="close something, or set STEPWELL_DATABASE_URL")
 
 
-def _alive(pid: int) -> bool:
+def _ended(pid: int, within: float) -> bool:
+    """Whether the process is gone, waiting so many seconds for that."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        psutil.Process(pid).wait(within)
+    except psutil.TimeoutExpired:
         return False
+    except psutil.NoSuchProcess:
+        pass
+    return True
 
 
 def _end(process: psutil.Process | None) -> None:
