@@ -276,6 +276,16 @@ async def empty(database: Database) -> None:
     await database.transact("empty", body)
 
 
+async def test_a_connection_that_went_silent_is_replaced_and_the_write_runs_again(
+    notes: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwell.storage.database._GRACE_SECONDS", 0.2)
+    async with Proxy(notes.url) as proxy, await Database.connect(proxy.url, statement_timeout=0.2) as behind_proxy:
+        proxy.freeze()
+        await insert(behind_proxy, 1)
+    assert await stored(notes) == [1]
+
+
 async def test_a_pool_without_a_free_connection_says_so_in_time(notes: Database) -> None:
     async with await Database.connect(notes.url, max_size=1, acquire_timeout=0.05) as small, small.read("hold"):
         with pytest.raises(ConnectionFailed, match=r"no connection .* came free within 0.05 s"):

@@ -48,6 +48,7 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _ROLLBACK_SECONDS = 5.0
 _CLOSE_SECONDS = 10.0
+_GRACE_SECONDS = 5.0  # after a statement's time is up, for Postgres to say so; then the connection counts as dead
 
 
 class Tx:
@@ -121,7 +122,7 @@ class Database:
             "max_size": max_size,
             "max_inactive_connection_lifetime": 0,
             "timeout": CONNECT_SECONDS,
-            "command_timeout": statement_timeout + 5 if statement_timeout else None,
+            "command_timeout": statement_timeout + _GRACE_SECONDS if statement_timeout else None,
             "init": partial(prepare, url=url),
             "reset": _keep_session,
         }

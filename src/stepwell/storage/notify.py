@@ -43,6 +43,7 @@ class Listener:
         self._ready = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._reported = ""
 
     async def __aenter__(self) -> Listener:
         self._task = asyncio.create_task(self._run(), name="stepwell-listener")
@@ -85,10 +86,10 @@ class Listener:
                     await self._serve(connection)
                 finally:
                     connection.terminate()
-            except (DatabaseUnavailable, PostgresError, InterfaceError, OSError) as error:
-                _log.warning(
-                    "not listening to %s, polling goes on: %s", address_of(self._url), str(error) or "no answer"
-                )
+            except DatabaseUnavailable as error:
+                self._report(error.message)
+            except (PostgresError, InterfaceError, OSError) as error:
+                self._report(str(error) or "no answer to a probe")
             pause = 0.1 if self.listening else min(pause * 2, _LONGEST_PAUSE)
             self._heard.clear()
             self._ready.clear()
@@ -109,6 +110,7 @@ class Listener:
             self._heard.update(fresh)
             for channel in fresh:
                 self._call(channel, "")
+            self._reported = ""
             if not self._changed.is_set():
                 self._ready.set()
             with contextlib.suppress(TimeoutError):
@@ -124,6 +126,12 @@ class Listener:
         nonce = proof.expect()
         await connection.execute("SELECT pg_notify($1, $2)", self._probe_channel, nonce)
         await proof.arrived.wait()
+
+    def _report(self, reason: str) -> None:
+        """Warn once of each different reason; an outage is not a reason to fill the log."""
+        if reason != self._reported:
+            _log.warning("not listening to %s, polling goes on: %s", address_of(self._url), reason)
+        self._reported = reason
 
     def _on_end(self, _connection: object) -> None:
         self._changed.set()
