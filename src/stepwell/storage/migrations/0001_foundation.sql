@@ -1,0 +1,339 @@
+-- The foundation: environments, tasks, queues, runs, what each live run waits for, and its history.
+
+-- ── who ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE environment (
+    id                 text PRIMARY KEY,
+    slug               text NOT NULL UNIQUE CHECK (slug ~ '^[a-z][a-z0-9-]{0,31}$'),
+    concurrency_limit  integer CHECK (concurrency_limit >= 0),          -- null: no limit
+    paused             boolean NOT NULL DEFAULT false,
+    signing_secret     bytea NOT NULL CHECK (length(signing_secret) >= 32),
+    created_at         timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE api_key (
+    id                 text PRIMARY KEY,
+    environment_id     text NOT NULL REFERENCES environment,
+    name               text NOT NULL,
+    hash               bytea NOT NULL UNIQUE CHECK (length(hash) = 32),  -- SHA-256; the key itself is not kept
+    hint               text NOT NULL,                                    -- its last four characters
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    last_used_at       timestamptz,
+    expires_at         timestamptz,
+    revoked_at         timestamptz
+);
+CREATE INDEX api_key_of_environment ON api_key (environment_id);
+
+CREATE TABLE queue (
+    environment_id     text NOT NULL REFERENCES environment,
+    name               text NOT NULL CHECK (name <> ''),
+    kind               text NOT NULL CHECK (kind IN ('task', 'custom')),
+    concurrency_limit  integer CHECK (concurrency_limit >= 0),          -- null: no limit
+    paused             boolean NOT NULL DEFAULT false,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (environment_id, name)
+) WITH (fillfactor = 50);
+
+CREATE TABLE task (
+    environment_id     text NOT NULL REFERENCES environment,
+    id                 text NOT NULL CHECK (id <> ''),
+    queue              text NOT NULL,
+    declaration        jsonb NOT NULL,                                   -- TaskDeclaration, without its payload schema
+    payload_schema     jsonb,
+    schema_digest      text,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (environment_id, id),
+    FOREIGN KEY (environment_id, queue) REFERENCES queue,
+    CHECK ((payload_schema IS NULL) = (schema_digest IS NULL))
+);
+
+CREATE TABLE worker (
+    id                 text PRIMARY KEY,
+    environment_id     text NOT NULL REFERENCES environment,
+    name               text NOT NULL,
+    pid                integer NOT NULL,
+    version            text NOT NULL,
+    task_ids           text[] NOT NULL,
+    first_seen_at      timestamptz NOT NULL DEFAULT now(),
+    last_seen_at       timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+CREATE INDEX worker_of_environment ON worker (environment_id);
+
+-- ── runs: wide and cold ────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE batch (
+    id                 text PRIMARY KEY,
+    environment_id     text NOT NULL REFERENCES environment,
+    expected           integer NOT NULL CHECK (expected > 0),
+    idempotency_key    text CHECK (idempotency_key <> ''),
+    request_key        text CHECK (request_key <> ''),
+    parent_id          text,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    sealed_at          timestamptz
+);
+CREATE UNIQUE INDEX batch_idempotency ON batch (environment_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX batch_request ON batch (environment_id, request_key) WHERE request_key IS NOT NULL;
+
+CREATE TABLE run (
+    id                 text PRIMARY KEY,
+    environment_id     text NOT NULL,
+    number             bigint GENERATED ALWAYS AS IDENTITY,              -- order of creation, for FIFO
+    task_id            text NOT NULL,
+    queue              text NOT NULL,
+    status             text NOT NULL CHECK (status IN
+                           ('delayed', 'queued', 'executing', 'waiting', 'completed', 'failed', 'canceled', 'expired')),
+    -- Set once, at the end. Indexes use it in place of `status`, so that the changes before the end stay HOT updates.
+    ended_as           text GENERATED ALWAYS AS
+                           (CASE WHEN status IN ('completed', 'failed', 'canceled', 'expired') THEN status END) STORED,
+
+    payload            bytea NOT NULL,
+    payload_type       text NOT NULL,
+    output             bytea,
+    output_type        text,
+    failure            jsonb,
+    cancel_reason      text,
+
+    parent_id          text REFERENCES run,
+    root_id            text NOT NULL,
+    depth              integer NOT NULL DEFAULT 0 CHECK (depth >= 0),
+    spawn_key          text,
+    child_index        integer,
+    batch_id           text REFERENCES batch,
+    batch_index        integer,
+    forked_from        text REFERENCES run,
+    forked_seq         integer,
+
+    concurrency_key    text,
+    priority           integer NOT NULL DEFAULT 0,
+    max_attempts       integer NOT NULL CHECK (max_attempts >= 1),
+    max_duration       double precision CHECK (max_duration > 0),        -- seconds
+    ttl                double precision CHECK (ttl > 0),                 -- seconds in the queue before it expires
+    tags               text[] NOT NULL DEFAULT '{}',
+    metadata           bytea,                                            -- a JSON document, as it came
+    idempotency_key    text,
+    trigger_function   text NOT NULL,
+    traceparent        text,
+    test               boolean NOT NULL DEFAULT false,
+
+    attempt            integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    attempt_open       boolean NOT NULL DEFAULT false,                   -- the next claim continues it
+    crashes            integer NOT NULL DEFAULT 0 CHECK (crashes >= 0),  -- in a row, without a checkpoint in between
+    crash_length       integer NOT NULL DEFAULT 0,                       -- length of the journal at the last crash
+    executed           double precision NOT NULL DEFAULT 0,              -- seconds under leases that have ended
+
+    lease_epoch        integer NOT NULL DEFAULT 0 CHECK (lease_epoch >= 0),
+    worker_id          text REFERENCES worker,                           -- who holds the lease
+    left_by            text CHECK (left_by IN ('suspend', 'finish', 'release', 'rescue', 'cancel')),  -- end of last lease
+
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    delayed_until      timestamptz,
+    expires_at         timestamptz,
+    started_at         timestamptz,
+    finished_at        timestamptz,
+    reviewed_at        timestamptz,                                      -- a dead letter that somebody dealt with
+
+    FOREIGN KEY (environment_id, task_id) REFERENCES task,
+    FOREIGN KEY (environment_id, queue) REFERENCES queue,
+    CHECK ((parent_id IS NULL) = (depth = 0)),
+    CHECK ((spawn_key IS NULL) = (child_index IS NULL)),
+    CHECK (spawn_key IS NULL OR parent_id IS NOT NULL),
+    CHECK ((batch_id IS NULL) = (batch_index IS NULL)),
+    CHECK ((status IN ('completed', 'failed', 'canceled', 'expired')) = (finished_at IS NOT NULL)),
+    CHECK ((status = 'executing') = (worker_id IS NOT NULL)),
+    CHECK (status = 'completed' OR output IS NULL),
+    CHECK ((status = 'failed') = (failure IS NOT NULL)),
+    CHECK (status <> 'executing' OR (attempt >= 1 AND attempt_open AND lease_epoch >= 1 AND started_at IS NOT NULL)),
+    CHECK (ended_as IS NULL OR NOT attempt_open)
+) WITH (fillfactor = 80);
+ALTER TABLE run ALTER COLUMN output SET STORAGE EXTERNAL;                -- executors compress what is worth it
+CREATE INDEX run_newest ON run (environment_id, number);
+CREATE INDEX run_of_task ON run (environment_id, task_id, number);
+CREATE INDEX run_ended ON run (environment_id, ended_as, number) WHERE ended_as IS NOT NULL;
+CREATE INDEX run_open ON run (environment_id, number) WHERE ended_as IS NULL;
+CREATE INDEX run_dead ON run (environment_id, number) WHERE ended_as = 'failed' AND reviewed_at IS NULL;
+CREATE INDEX run_tagged ON run USING gin (tags) WHERE tags <> '{}';
+CREATE INDEX run_children ON run (parent_id, spawn_key, child_index) WHERE parent_id IS NOT NULL;
+CREATE INDEX run_open_children ON run (parent_id, spawn_key) WHERE parent_id IS NOT NULL AND ended_as IS NULL;
+CREATE INDEX run_of_root ON run (root_id) WHERE depth > 0;
+CREATE INDEX run_of_batch ON run (batch_id, batch_index) WHERE batch_id IS NOT NULL;
+
+-- ── hot: what each live run waits for; one row of one of these tables for each run that has not ended ──────────────
+
+CREATE TABLE ready (                                                     -- status queued
+    run_id             text PRIMARY KEY REFERENCES run,
+    environment_id     text NOT NULL,
+    queue              text NOT NULL,
+    task_id            text NOT NULL,
+    resumed            boolean NOT NULL,
+    priority           integer NOT NULL,
+    number             bigint NOT NULL,
+    expires_at         timestamptz
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX ready_order ON ready (environment_id, queue, task_id, resumed DESC, priority DESC, number);
+CREATE INDEX ready_expiry ON ready (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE delayed (                                                   -- status delayed
+    run_id             text PRIMARY KEY REFERENCES run,
+    due_at             timestamptz NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX delayed_due ON delayed (due_at);
+
+CREATE TABLE lease (                                                     -- status executing
+    run_id             text PRIMARY KEY REFERENCES run,
+    environment_id     text NOT NULL,
+    queue              text NOT NULL,
+    worker_id          text NOT NULL REFERENCES worker,
+    epoch              integer NOT NULL,
+    claimed_at         timestamptz NOT NULL,
+    expires_at         timestamptz NOT NULL                              -- in no index: renewing stays a HOT update
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX lease_of_queue ON lease (environment_id, queue);
+CREATE INDEX lease_of_worker ON lease (worker_id);
+
+CREATE TABLE wait (                                                      -- status waiting; any one of them wakes
+    run_id             text NOT NULL REFERENCES run,
+    key                text NOT NULL,
+    kind               text NOT NULL CHECK (kind IN ('timer', 'children', 'retry')),
+    due_at             timestamptz,
+    spawn_key          text,
+    PRIMARY KEY (run_id, key),
+    CHECK ((kind IN ('timer', 'retry')) = (due_at IS NOT NULL)),
+    CHECK ((kind = 'children') = (spawn_key IS NOT NULL))
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX wait_due ON wait (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX wait_children ON wait (run_id) WHERE kind = 'children';
+
+-- ── history: append-only ───────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE checkpoint (
+    run_id             text NOT NULL REFERENCES run,
+    seq                integer NOT NULL CHECK (seq >= 0),
+    key                text NOT NULL,
+    kind               text NOT NULL CHECK (kind IN ('step', 'timer', 'spawn', 'children', 'named', 'order')),
+    outcome            text NOT NULL CHECK (outcome IN ('value', 'error', 'canceled')),
+    -- Seconds since the epoch, to the last bit: replay tells the time by them, and timestamptz would round.
+    at                 double precision NOT NULL,
+    started            double precision NOT NULL,
+    body               bytea NOT NULL,
+    site               text NOT NULL,
+    attempt            integer NOT NULL,                                 -- 0: copied from the run it was forked from
+    nested             boolean NOT NULL,
+    fingerprint        bytea NOT NULL,
+    epoch              integer NOT NULL,                                 -- the lease that wrote it
+    checksum           bytea NOT NULL CHECK (length(checksum) = 8),
+    PRIMARY KEY (run_id, seq)
+);
+ALTER TABLE checkpoint ALTER COLUMN body SET STORAGE EXTERNAL;           -- executors compress what is worth it
+
+-- A fork keeps the children that its copied journal speaks of: those under this key are `parent_id`'s.
+CREATE TABLE adoption (
+    run_id             text NOT NULL REFERENCES run,
+    spawn_key          text NOT NULL,
+    parent_id          text NOT NULL REFERENCES run,
+    PRIMARY KEY (run_id, spawn_key)
+);
+CREATE INDEX adoption_of_parent ON adoption (parent_id, spawn_key);
+
+CREATE TABLE attempt (
+    run_id             text NOT NULL REFERENCES run,
+    number             integer NOT NULL CHECK (number >= 1),
+    outcome            text NOT NULL DEFAULT 'open' CHECK (outcome IN ('open', 'completed', 'failed', 'canceled')),
+    worker_id          text NOT NULL REFERENCES worker,                  -- the last one that worked on it
+    started_at         timestamptz NOT NULL,
+    ended_at           timestamptz,
+    failure            jsonb,
+    retry_after        double precision,
+    PRIMARY KEY (run_id, number),
+    CHECK ((outcome = 'open') = (ended_at IS NULL)),
+    CHECK ((outcome = 'failed') = (failure IS NOT NULL))
+) WITH (fillfactor = 80);
+
+CREATE TABLE event (
+    run_id             text NOT NULL REFERENCES run,
+    seq                bigint GENERATED ALWAYS AS IDENTITY,
+    at                 timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kind               text NOT NULL,
+    data               jsonb NOT NULL,
+    PRIMARY KEY (run_id, seq)
+);
+
+CREATE TABLE run_log (
+    run_id             text NOT NULL REFERENCES run,
+    seq                bigint GENERATED ALWAYS AS IDENTITY,
+    attempt            integer NOT NULL,
+    at                 double precision NOT NULL,
+    level              text NOT NULL,
+    stream             text NOT NULL,
+    logger             text NOT NULL,
+    step               text NOT NULL,
+    message            text NOT NULL,
+    attributes         jsonb NOT NULL,
+    digest             bytea NOT NULL,                                   -- a line sent again is not a second line
+    PRIMARY KEY (run_id, seq),
+    UNIQUE (run_id, digest)
+);
+
+-- ── one call, one run ──────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE idempotency (
+    environment_id     text NOT NULL,
+    task_id            text NOT NULL,
+    key                text NOT NULL CHECK (key <> ''),
+    run_id             text NOT NULL REFERENCES run DEFERRABLE INITIALLY DEFERRED,
+    payload_hash       bytea NOT NULL,
+    expires_at         timestamptz NOT NULL,
+    PRIMARY KEY (environment_id, task_id, key)
+);
+CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+
+CREATE TABLE request_key (
+    environment_id     text NOT NULL,
+    task_id            text NOT NULL,
+    key                text NOT NULL CHECK (key <> ''),
+    run_id             text NOT NULL REFERENCES run DEFERRABLE INITIALLY DEFERRED,
+    expires_at         timestamptz NOT NULL,
+    PRIMARY KEY (environment_id, task_id, key)
+);
+CREATE INDEX request_key_expiry ON request_key (expires_at);
+
+CREATE TABLE batch_item (
+    batch_id           text NOT NULL REFERENCES batch,
+    index              integer NOT NULL CHECK (index >= 0),
+    task_id            text NOT NULL,
+    run_id             text REFERENCES run,
+    error_code         text,
+    error              text,
+    PRIMARY KEY (batch_id, index),
+    CHECK ((run_id IS NULL) = (error IS NOT NULL)),
+    CHECK ((error IS NULL) = (error_code IS NULL))
+);
+
+-- ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- A run without its payload and output, which may be large.
+CREATE VIEW run_summary AS
+SELECT id, environment_id, number, task_id, queue, status, ended_as, failure, cancel_reason, parent_id, root_id, depth,
+       spawn_key, child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts,
+       max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, attempt, crashes,
+       executed, lease_epoch, created_at, updated_at, delayed_until, expires_at, started_at, finished_at, reviewed_at
+FROM run;
+
+-- ── the promise that no run is stuck ───────────────────────────────────────────────────────────────────────────────
+
+-- Runs without exactly the one wake-up reason that their status calls for. Empty, always; never not empty twice.
+CREATE VIEW run_without_wakeup AS
+SELECT id, environment_id, status, has
+FROM (
+    SELECT run.id, run.environment_id, run.status, run.lease_epoch, concat_ws(' ',
+               CASE WHEN EXISTS (SELECT FROM ready WHERE run_id = run.id) THEN 'queued' END,
+               CASE WHEN EXISTS (SELECT FROM delayed WHERE run_id = run.id) THEN 'delayed' END,
+               CASE WHEN EXISTS (SELECT FROM lease WHERE run_id = run.id AND epoch = run.lease_epoch
+                                 AND worker_id = run.worker_id) THEN 'executing' END,
+               CASE WHEN EXISTS (SELECT FROM wait WHERE run_id = run.id) THEN 'waiting' END) AS has
+    FROM run
+) AS reason
+WHERE has <> CASE WHEN status IN ('completed', 'failed', 'canceled', 'expired') THEN '' ELSE status END;

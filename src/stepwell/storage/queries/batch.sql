@@ -1,0 +1,47 @@
+-- name: insert
+-- Makes a batch unless one of its keys is taken. $1 id, $2 environment, $3 expected, $4 idempotency, $5 request, $6 parent.
+INSERT INTO batch (id, environment_id, expected, idempotency_key, request_key, parent_id)
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING id
+
+-- name: by_key
+-- The batch that has one of these keys.
+SELECT id, expected, request_key FROM batch
+WHERE environment_id = $1 AND (idempotency_key = $2 OR request_key = $3) ORDER BY created_at LIMIT 1
+
+-- name: lock
+-- Locks a batch while items are added to it.
+SELECT id, expected, sealed_at, parent_id FROM batch WHERE environment_id = $1 AND id = $2 FOR NO KEY UPDATE
+
+-- name: indexes
+-- Which of these places are taken.
+SELECT index FROM batch_item WHERE batch_id = $1 AND index = ANY($2)
+
+-- name: insert_items
+-- Adds items. $1 batch; arrays: $2 index, $3 task, $4 run, $5 error code, $6 error.
+INSERT INTO batch_item (batch_id, index, task_id, run_id, error_code, error)
+SELECT $1, * FROM unnest($2::integer[], $3::text[], $4::text[], $5::text[], $6::text[])
+
+-- name: seal
+-- Notes new items, and the moment when the last one came.
+UPDATE batch SET updated_at = clock_timestamp(),
+                 sealed_at = CASE WHEN counted.received >= batch.expected THEN coalesce(sealed_at, clock_timestamp()) END
+FROM (SELECT count(*) AS received FROM batch_item WHERE batch_id = $1) AS counted
+WHERE batch.id = $1
+RETURNING counted.received, sealed_at IS NOT NULL AS sealed
+
+-- name: get
+-- A batch with counts.
+SELECT batch.*, counted.*
+FROM batch CROSS JOIN LATERAL (
+    SELECT count(item.run_id) AS accepted, count(item.error) AS refused, count(run.ended_as) AS ended,
+           max(run.finished_at) AS last_finished_at
+    FROM batch_item AS item LEFT JOIN run ON run.id = item.run_id WHERE item.batch_id = batch.id
+) AS counted
+WHERE batch.environment_id = $1 AND batch.id = $2
+
+-- name: items
+-- A batch's items in order: those after index $2, at most $3.
+SELECT item.index, item.task_id, item.run_id, item.error_code, item.error,
+       run.status, run.output, run.output_type, run.failure
+FROM batch_item AS item LEFT JOIN run ON run.id = item.run_id
+WHERE item.batch_id = $1 AND item.index > $2 ORDER BY item.index LIMIT $3

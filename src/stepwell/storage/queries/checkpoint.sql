@@ -1,0 +1,45 @@
+-- name: insert
+-- Appends entries to many journals at once; an entry that is there stays. Returns what was stored.
+INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
+                        checksum)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::double precision[],
+                     $7::double precision[], $8::bytea[], $9::text[], $10::integer[], $11::boolean[], $12::bytea[],
+                     $13::integer[], $14::bytea[])
+ON CONFLICT (run_id, seq) DO NOTHING
+RETURNING run_id, seq
+
+-- name: stored
+-- What stands at these places. Arrays: $1 run, $2 seq.
+SELECT checkpoint.run_id, checkpoint.seq, checkpoint.epoch, checkpoint.checksum
+FROM checkpoint JOIN unnest($1::text[], $2::integer[]) AS f (run_id, seq)
+  ON checkpoint.run_id = f.run_id AND checkpoint.seq = f.seq
+
+-- name: journals
+-- The whole journals of these runs, each in order.
+SELECT run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, checksum
+FROM checkpoint WHERE run_id = ANY($1) ORDER BY run_id, seq
+
+-- name: page
+-- A page of one journal: entries after $2, at most $3.
+SELECT run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, checksum
+FROM checkpoint WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+
+-- name: lengths
+-- How long these journals are.
+SELECT f.run_id, coalesce((SELECT max(seq) + 1 FROM checkpoint WHERE checkpoint.run_id = f.run_id), 0) AS length
+FROM unnest($1::text[]) AS f (run_id)
+
+-- name: copy_prefix
+-- A fork begins with another run's journal up to and including $3. Its entries are of no attempt of the fork's own.
+INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
+                        checksum)
+SELECT $1, seq, key, kind, outcome, at, started, body, site, 0, nested, fingerprint, 0, checksum
+FROM checkpoint WHERE run_id = $2 AND seq <= $3
+
+-- name: adopt
+-- The copied spawns' children stay who they are: notes whose children the fork $1 waits for under each key.
+INSERT INTO adoption (run_id, spawn_key, parent_id)
+SELECT $1, checkpoint.key, coalesce(adoption.parent_id, $2)
+FROM checkpoint
+LEFT JOIN adoption ON adoption.run_id = $2 AND adoption.spawn_key = checkpoint.key
+WHERE checkpoint.run_id = $2 AND checkpoint.seq <= $3 AND checkpoint.kind = 'spawn'

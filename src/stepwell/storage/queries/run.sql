@@ -1,0 +1,258 @@
+-- name: insert
+-- Makes runs in the order of the arrays. A run whose id exists stays as it is. Returns the ids made.
+INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, parent_id, root_id, depth, spawn_key,
+                 child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts,
+                 max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, delayed_until,
+                 expires_at)
+SELECT r.id, $1, r.task_id, r.queue, CASE WHEN moment.delayed_until > now() THEN 'delayed' ELSE 'queued' END,
+       r.payload, r.payload_type, r.parent_id, r.root_id, r.depth, r.spawn_key, r.child_index, r.batch_id, r.batch_index,
+       r.forked_from, r.forked_seq, r.concurrency_key, r.priority, r.max_attempts, r.max_duration, r.ttl,
+       r.tags::text[], r.metadata, r.idempotency_key, r.trigger_function, r.traceparent, r.test, moment.delayed_until,
+       coalesce(greatest(moment.delayed_until, now()), now()) + make_interval(secs => r.ttl)
+FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[],
+            $10::text[], $11::integer[], $12::text[], $13::integer[], $14::text[], $15::integer[], $16::text[],
+            $17::integer[], $18::integer[], $19::double precision[], $20::double precision[], $21::text[], $22::bytea[],
+            $23::text[], $24::text[], $25::text[], $26::boolean[], $27::double precision[], $28::double precision[])
+     WITH ORDINALITY
+     AS r (id, task_id, queue, payload, payload_type, parent_id, root_id, depth, spawn_key, child_index, batch_id,
+           batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts, max_duration, ttl, tags,
+           metadata, idempotency_key, trigger_function, traceparent, test, delay, delay_until, place)
+CROSS JOIN LATERAL (
+    SELECT coalesce(now() + make_interval(secs => r.delay), to_timestamp(r.delay_until)) AS delayed_until) AS moment
+ORDER BY r.place
+ON CONFLICT (id) DO NOTHING
+RETURNING id, status
+
+-- name: lineage
+-- Where these runs stand in their trees, for their new children.
+SELECT id, root_id, depth FROM run WHERE environment_id = $1 AND id = ANY($2)
+
+-- name: share
+-- The same, holding off a cancel until the new children are committed.
+SELECT id, status, root_id, depth FROM run WHERE environment_id = $1 AND id = ANY($2) ORDER BY depth, id FOR SHARE
+
+-- name: lock
+-- Locks runs in the house order.
+SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
+       crash_length, lease_epoch, worker_id, left_by, ttl
+FROM run WHERE id = ANY($1) ORDER BY depth, id FOR NO KEY UPDATE
+
+-- name: lock_free
+-- The same, passing over runs that somebody else has: what time does can be done a moment later.
+SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
+       crash_length, lease_epoch, worker_id, left_by, ttl
+FROM run WHERE id = ANY($1) ORDER BY depth, id FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: lock_family
+-- Locks runs that are about to end, together with whoever may wait for them: their parents, and forks that adopted them.
+SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
+       crash_length, lease_epoch, worker_id, left_by, ttl
+FROM run
+WHERE id IN (
+    SELECT unnest($1::text[])
+    UNION SELECT parent_id FROM run WHERE id = ANY($1) AND parent_id IS NOT NULL
+    UNION SELECT adoption.run_id FROM run JOIN adoption
+          ON adoption.parent_id = run.parent_id AND adoption.spawn_key = run.spawn_key WHERE run.id = ANY($1))
+ORDER BY depth, id FOR NO KEY UPDATE
+
+-- name: open_children
+-- Children of these runs that have not ended.
+SELECT id FROM run WHERE parent_id = ANY($1) AND ended_as IS NULL
+
+-- name: suspend
+-- executing -> waiting. Arrays: $1 run, $2 epoch.
+WITH f AS (SELECT * FROM unnest($1::text[], $2::integer[]) AS f (id, epoch)
+), ended AS (
+    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch RETURNING lease.*
+)
+UPDATE run SET status = 'waiting', worker_id = NULL, left_by = 'suspend', updated_at = clock_timestamp(),
+               executed = executed + extract(epoch FROM clock_timestamp() - ended.claimed_at)
+FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+RETURNING run.id
+
+-- name: release
+-- executing -> queued, as if nothing had been. Arrays: $1 run, $2 epoch.
+WITH f AS (SELECT * FROM unnest($1::text[], $2::integer[]) AS f (id, epoch)
+), ended AS (
+    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch RETURNING lease.*
+)
+UPDATE run SET status = 'queued', worker_id = NULL, left_by = 'release', updated_at = clock_timestamp(),
+               executed = executed + extract(epoch FROM clock_timestamp() - ended.claimed_at)
+FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+RETURNING run.id
+
+-- name: rescue
+-- executing -> queued, with the next epoch: what the old owner still writes is void. Arrays: $1 run, $2 epoch, $3 crashes,
+-- $4 length of the journal.
+WITH f AS (SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[]) AS f (id, epoch, crashes, length)
+), ended AS (
+    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch
+    RETURNING lease.*, f.crashes, f.length
+)
+UPDATE run SET status = 'queued', worker_id = NULL, left_by = 'rescue', lease_epoch = lease_epoch + 1,
+               crashes = ended.crashes, crash_length = ended.length, updated_at = clock_timestamp(),
+               executed = executed + extract(epoch FROM least(clock_timestamp(), ended.expires_at) - ended.claimed_at)
+FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+RETURNING run.id
+
+-- name: retry
+-- executing -> waiting, for another attempt or for the same again after a crash. Arrays: $1 run, $2 epoch, $3 whether the
+-- attempt goes on, $4 crashes, $5 length of the journal at the last crash.
+WITH f AS (
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::boolean[], $4::integer[], $5::integer[])
+                  AS f (id, epoch, attempt_open, crashes, length)
+), ended AS (
+    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch
+    RETURNING lease.*, f.attempt_open, f.crashes, f.length
+)
+UPDATE run SET status = 'waiting', worker_id = NULL, left_by = 'finish', attempt_open = ended.attempt_open,
+               crashes = ended.crashes, crash_length = ended.length, updated_at = clock_timestamp(),
+               executed = executed + extract(epoch FROM clock_timestamp() - ended.claimed_at)
+FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+RETURNING run.id
+
+-- name: finish
+-- executing -> completed, failed or canceled. Arrays: $1 run, $2 epoch, $3 status, $4 output, $5 its type, $6 failure,
+-- $7 crashes; $8 the verb.
+WITH f AS (
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::text[], $6::jsonb[], $7::integer[])
+                  AS f (id, epoch, status, output, output_type, failure, crashes)
+), ended AS (
+    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch
+    RETURNING lease.run_id, lease.epoch, lease.claimed_at, lease.expires_at
+)
+UPDATE run SET status = f.status, output = f.output, output_type = f.output_type, failure = f.failure,
+               crashes = f.crashes, worker_id = NULL, left_by = $8, attempt_open = false,
+               finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+               executed = executed + extract(epoch FROM least(clock_timestamp(), ended.expires_at) - ended.claimed_at)
+FROM f JOIN ended ON ended.run_id = f.id
+WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch
+RETURNING run.id
+
+-- name: cancel
+-- Any status that is not terminal -> canceled, with all that could wake it. Deleting the lease waits for journal writes
+-- under way; after this statement there are no new children. $1 runs, $2 reason.
+WITH queued AS (DELETE FROM ready WHERE run_id = ANY($1)
+), put_off AS (DELETE FROM delayed WHERE run_id = ANY($1)
+), waiting AS (DELETE FROM wait WHERE run_id = ANY($1)
+), held AS (DELETE FROM lease WHERE run_id = ANY($1) RETURNING run_id, claimed_at)
+UPDATE run SET status = 'canceled', cancel_reason = $2, worker_id = NULL, attempt_open = false,
+               left_by = CASE WHEN status = 'executing' THEN 'cancel' ELSE left_by END,
+               finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+               executed = executed + coalesce((
+                   SELECT extract(epoch FROM clock_timestamp() - claimed_at) FROM held WHERE held.run_id = run.id), 0)
+WHERE id = ANY($1) AND ended_as IS NULL
+RETURNING id
+
+-- name: wake
+-- waiting -> queued.
+WITH over AS (DELETE FROM wait WHERE run_id = ANY($1))
+UPDATE run SET status = 'queued', updated_at = clock_timestamp()
+WHERE id = ANY($1) AND status = 'waiting' RETURNING id
+
+-- name: promote
+-- delayed -> queued.
+WITH over AS (DELETE FROM delayed WHERE run_id = ANY($1))
+UPDATE run SET status = 'queued', updated_at = clock_timestamp()
+WHERE id = ANY($1) AND status = 'delayed' RETURNING id
+
+-- name: expire
+-- queued -> expired, if it never began and its time is over.
+UPDATE run SET status = 'expired', finished_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = ANY($1) AND status = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp() RETURNING id
+
+-- name: reschedule
+-- delayed or queued -> delayed, if it never began. $2 seconds from now, or else $3 seconds since the epoch.
+UPDATE run SET status = 'delayed', updated_at = clock_timestamp(),
+               delayed_until = coalesce(clock_timestamp() + make_interval(secs => $2), to_timestamp($3)),
+               expires_at = coalesce(clock_timestamp() + make_interval(secs => $2), to_timestamp($3))
+                            + make_interval(secs => ttl)
+WHERE id = $1 AND status IN ('delayed', 'queued') AND attempt = 0 RETURNING delayed_until
+
+-- name: set_metadata
+-- Replaces metadata documents of executing runs. Arrays: $2 run, $3 epoch, $4 document; $1 worker.
+UPDATE run SET metadata = f.metadata, updated_at = clock_timestamp()
+FROM unnest($2::text[], $3::integer[], $4::bytea[]) AS f (id, epoch, metadata)
+WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
+RETURNING run.id
+
+-- name: replace_metadata
+-- Sets a run's metadata document from outside.
+UPDATE run SET metadata = $2, updated_at = clock_timestamp() WHERE id = $1
+
+-- name: set_tags
+-- Sets a run's tags.
+UPDATE run SET tags = $2, updated_at = clock_timestamp() WHERE id = $1
+
+-- name: review
+-- Takes a failed run off the dead letters. 0 rows: it was not on the list.
+UPDATE run SET reviewed_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = $1 AND status = 'failed' AND reviewed_at IS NULL
+
+-- name: get
+-- One run in full.
+SELECT run_summary.*, run.payload, run.payload_type, run.output, run.output_type
+FROM run_summary JOIN run USING (id) WHERE run_summary.environment_id = $1 AND id = $2
+
+-- name: summaries
+-- These runs, in no order.
+SELECT * FROM run_summary WHERE environment_id = $1 AND id = ANY($2)
+
+-- name: children
+-- The children of a run in the order of their making, at most $3.
+SELECT * FROM run_summary WHERE environment_id = $1 AND parent_id = $2 ORDER BY number LIMIT $3
+
+-- name: outcomes_of_children
+-- How the children ended that run $1 triggered (or adopted) under each key of $2; open ones have no outcome yet.
+SELECT f.spawn_key, run.id, run.status, run.ended_as, run.child_index, run.output, run.output_type, run.failure
+FROM unnest($2::text[]) AS f (spawn_key)
+LEFT JOIN adoption ON adoption.run_id = $1 AND adoption.spawn_key = f.spawn_key
+JOIN run ON run.parent_id = coalesce(adoption.parent_id, $1) AND run.spawn_key = f.spawn_key
+ORDER BY f.spawn_key, run.child_index
+
+-- name: outcomes
+-- How these runs ended, or their status if they have not.
+SELECT id, task_id, status, output, output_type, failure FROM run WHERE environment_id = $1 AND id = ANY($2)
+
+-- name: standings
+-- What became of leases that are gone. Arrays: $1 run.
+SELECT id, status, lease_epoch, left_by FROM run WHERE id = ANY($1)
+
+-- name: plan_by_values
+-- Lists are planned for the filters at hand.
+SET LOCAL plan_cache_mode = force_custom_plan
+
+-- name: list
+-- A page of runs. $2 statuses, $3 terminal ones only, $4 open ones only, $5 tasks, $6 queues, $7 tags, $8 batch, $9 parent,
+-- $10 root, $11 test, $12 and $13 creation, $14 ids, $15 older than this run, $16 newer than this run, $17 rows.
+SELECT * FROM run_summary
+WHERE environment_id = $1
+  AND ($2::text[] IS NULL OR status = ANY($2))
+  AND ($3::text[] IS NULL OR ended_as = ANY($3))
+  AND (NOT $4::boolean OR ended_as IS NULL)
+  AND ($5::text[] IS NULL OR task_id = ANY($5))
+  AND ($6::text[] IS NULL OR queue = ANY($6))
+  AND ($7::text[] IS NULL OR tags && $7)
+  AND ($8::text IS NULL OR batch_id = $8)
+  AND ($9::text IS NULL OR parent_id = $9)
+  AND ($10::text IS NULL OR root_id = $10)
+  AND ($11::boolean IS NULL OR test = $11)
+  AND ($12::timestamptz IS NULL OR created_at >= $12)
+  AND ($13::timestamptz IS NULL OR created_at < $13)
+  AND ($14::text[] IS NULL OR id = ANY($14))
+  AND ($15::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $15))
+  AND ($16::text IS NULL OR number > (SELECT number FROM run WHERE environment_id = $1 AND id = $16))
+ORDER BY CASE WHEN $16::text IS NULL THEN number END DESC, CASE WHEN $16::text IS NOT NULL THEN number END
+LIMIT $17
+
+-- name: dead
+-- A page of dead letters, newest first. $2 tasks, $3 older than this run, $4 rows.
+SELECT * FROM run_summary
+WHERE environment_id = $1 AND ended_as = 'failed' AND reviewed_at IS NULL
+  AND ($2::text[] IS NULL OR task_id = ANY($2))
+  AND ($3::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $3))
+ORDER BY number DESC LIMIT $4
+
+-- name: without_wakeup
+-- Runs that are stuck: none, at any time.
+SELECT id, environment_id, status, has FROM run_without_wakeup ORDER BY id LIMIT 100

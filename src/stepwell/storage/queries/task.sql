@@ -1,0 +1,29 @@
+-- name: upsert
+-- Stores declarations where they changed. $1 environment; arrays: $2 id, $3 queue, $4 declaration, $5 schema, $6 digest.
+INSERT INTO task (environment_id, id, queue, declaration, payload_schema, schema_digest)
+SELECT $1, id, queue, declaration, payload_schema, schema_digest
+FROM unnest($2::text[], $3::text[], $4::jsonb[], $5::jsonb[], $6::text[])
+     AS t (id, queue, declaration, payload_schema, schema_digest)
+ORDER BY id
+ON CONFLICT (environment_id, id) DO UPDATE
+SET queue = excluded.queue, declaration = excluded.declaration, payload_schema = excluded.payload_schema,
+    schema_digest = excluded.schema_digest, updated_at = clock_timestamp()
+WHERE (task.queue, task.declaration, task.schema_digest)
+      IS DISTINCT FROM (excluded.queue, excluded.declaration, excluded.schema_digest)
+
+-- name: load
+-- Declarations of these tasks, without their schemas.
+SELECT id, declaration, schema_digest, updated_at FROM task WHERE environment_id = $1 AND id = ANY($2)
+
+-- name: schemas
+-- The payload schemas of these tasks.
+SELECT id, payload_schema, schema_digest FROM task
+WHERE environment_id = $1 AND id = ANY($2) AND payload_schema IS NOT NULL
+
+-- name: all
+-- All tasks of an environment by id.
+SELECT id, declaration, payload_schema, updated_at FROM task WHERE environment_id = $1 ORDER BY id
+
+-- name: ids
+-- The ids of an environment's tasks, for "did you mean".
+SELECT id FROM task WHERE environment_id = $1 ORDER BY id LIMIT 1000

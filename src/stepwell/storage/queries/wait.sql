@@ -1,0 +1,54 @@
+-- name: insert
+-- Opens waits. Arrays: $1 run, $2 key, $3 kind, $4 seconds since the epoch, $5 spawn key.
+INSERT INTO wait (run_id, key, kind, due_at, spawn_key)
+SELECT run_id, key, kind, to_timestamp(due_at), spawn_key
+FROM unnest($1::text[], $2::text[], $3::text[], $4::double precision[], $5::text[])
+     AS w (run_id, key, kind, due_at, spawn_key)
+ON CONFLICT (run_id, key) DO NOTHING
+
+-- name: insert_retry
+-- Opens the waits of retries, so many seconds from now. Arrays: $1 run, $2 seconds.
+INSERT INTO wait (run_id, key, kind, due_at)
+SELECT run_id, 'retry', 'retry', clock_timestamp() + make_interval(secs => seconds)
+FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
+
+-- name: remove
+-- Ends all waits of these runs.
+DELETE FROM wait WHERE run_id = ANY($1)
+
+-- name: due
+-- Runs with a timer or a retry that is due.
+SELECT run_id FROM wait WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1
+
+-- name: children_over
+-- Sweep: runs that wait for children of whom none is open any more.
+SELECT wait.run_id
+FROM wait
+LEFT JOIN adoption ON adoption.run_id = wait.run_id AND adoption.spawn_key = wait.spawn_key
+WHERE wait.kind = 'children' AND NOT EXISTS (
+    SELECT FROM run AS child
+    WHERE child.parent_id = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key
+      AND child.ended_as IS NULL)
+LIMIT $1
+
+-- name: satisfied
+-- Of these waiting runs, locked by now: which wait of each is satisfied, the one due first.
+SELECT DISTINCT ON (wait.run_id) wait.run_id, wait.key, wait.kind
+FROM wait
+LEFT JOIN adoption ON adoption.run_id = wait.run_id AND adoption.spawn_key = wait.spawn_key
+WHERE wait.run_id = ANY($1) AND (
+    wait.due_at <= clock_timestamp()
+    OR wait.kind = 'children' AND NOT EXISTS (
+        SELECT FROM run AS child
+        WHERE child.parent_id = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key
+          AND child.ended_as IS NULL))
+ORDER BY wait.run_id, wait.due_at NULLS FIRST, wait.key
+
+-- name: next_due
+-- Seconds until the next timer or retry is due, null: none.
+SELECT extract(epoch FROM min(due_at) - clock_timestamp())::double precision FROM wait WHERE due_at IS NOT NULL
+
+-- name: of_run
+-- What a run waits for.
+SELECT key, kind, extract(epoch FROM due_at)::double precision AS due_at, spawn_key
+FROM wait WHERE run_id = $1 ORDER BY due_at NULLS LAST, key
