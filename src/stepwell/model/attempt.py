@@ -13,11 +13,15 @@ AttemptOutcome = Literal["open", "completed", "failed", "canceled"]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """number: from 1. failure: why it failed. retry_after: seconds until the next one, when there was a next one."""
+    """number: from 1. worker_id: the last one that worked on it. failure: why it failed.
+
+    retry_after: seconds until the next one, when there was to be a next one.
+    """
 
     run_id: str
     number: int
     outcome: AttemptOutcome
+    worker_id: str
     started_at: datetime
     ended_at: datetime | None = None
     failure: Failure | None = None

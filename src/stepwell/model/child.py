@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stepwell.model.failure import Failure
+from stepwell.primitives.ids import derived_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,8 @@ class ChildOutcome:
     output: bytes | None = None
     output_type: str | None = None
     failure: Failure | None = None
+
+
+def child_id(parent_id: str, spawn_key: str, index: int) -> str:
+    """The id of child number `index` that `parent_id` triggers by its checkpoint `spawn_key`: each time the same."""
+    return derived_id("run", parent_id, f"{spawn_key}#{index}")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from stepwell.model.failure import Failure
 from stepwell.model.lifecycle import TERMINAL, Status
+from stepwell.model.wait import Wait
 
 # Which verb of the API or the SDK made the run; "fork" is a rerun or a replay from a checkpoint.
 TriggerFunction = Literal["trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork"]
@@ -78,7 +79,8 @@ class Run:
 class RunDetail:
     """A run with what it was given, what it gave, and its nearest relatives.
 
-    output is None unless completed. children: those it triggered, oldest first (the first 100).
+    output is None unless completed. children: those it triggered, oldest first (the first 100). waits: what a waiting
+    run waits for.
     """
 
     run: Run
@@ -89,6 +91,7 @@ class RunDetail:
     parent: Run | None = None
     root: Run | None = None
     children: tuple[Run, ...] = ()
+    waits: tuple[Wait, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +142,66 @@ class CancelOutcome:
     status: Status
     won: bool
     canceled: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a verb must know of a run whose row it has locked.
+
+    attempt_open: the next claim continues attempt number `attempt`. crash_length: how long the journal was at the last
+    crash. left_by: the verb that ended the last lease, None while there is one and before the first.
+    """
+
+    id: str
+    environment_id: str
+    task_id: str
+    queue: str
+    status: Status
+    parent_id: str | None
+    depth: int
+    attempt: int
+    attempt_open: bool
+    max_attempts: int
+    crashes: int
+    crash_length: int
+    lease_epoch: int
+    worker_id: str | None
+    left_by: str | None
+    ttl: float | None
+
+    def held_by(self, worker_id: str, epoch: int) -> bool:
+        """Whether this worker owns the run under this epoch: the fence of every write."""
+        return self.status == "executing" and self.lease_epoch == epoch and self.worker_id == worker_id
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run about to be stored, with everything decided but what only the database knows: number and moments."""
+
+    id: str
+    task_id: str
+    queue: str
+    payload: bytes
+    payload_type: str
+    root_id: str
+    max_attempts: int
+    trigger_function: TriggerFunction
+    priority: int = 0
+    parent_id: str | None = None
+    depth: int = 0
+    spawn_key: str | None = None
+    child_index: int | None = None
+    batch_id: str | None = None
+    batch_index: int | None = None
+    forked_from: str | None = None
+    forked_seq: int | None = None
+    concurrency_key: str | None = None
+    max_duration: float | None = None
+    ttl: float | None = None
+    tags: tuple[str, ...] = ()
+    metadata: bytes | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    test: bool = False
+    delay: float | None = None
+    delay_until: float | None = None

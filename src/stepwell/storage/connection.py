@@ -8,7 +8,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
-from asyncpg.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
+from asyncpg.exceptions import (
+    ConnectionDoesNotExistError,
+    InterfaceError,
+    InvalidCachedStatementError,
+    PostgresError,
+)
 
 from stepwell.errors import ConfigError, DatabaseUnavailable
 from stepwell.storage.binaries import OLDEST_MAJOR
@@ -154,13 +159,14 @@ def is_lost(error: BaseException) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether Postgres rolled the transaction back because of another one, and doing it again will help."""
-    return sqlstate(error) in _CONFLICT
+    """Whether the transaction was rolled back because of what others did meanwhile, and doing it again will help."""
+    migrated = isinstance(error, InvalidCachedStatementError)  # a table changed under a prepared statement
+    return migrated or sqlstate(error) in _CONFLICT
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later, because nothing is wrong with the request."""
-    return is_lost(error) or sqlstate(error).startswith(_BUSY)
+    return is_lost(error) or is_conflict(error) or sqlstate(error).startswith(_BUSY)
 
 
 def unavailable(url: str, error: BaseException) -> DatabaseUnavailable:

@@ -240,6 +240,8 @@ class Database:
             ) from error
         except OSError as error:
             raise ClientCannotConnectError(str(error)) from error
+        except InterfaceError as error:
+            raise ConnectionFailed(f"the pool of {self.address} is closed: {error}") from error
         except DatabaseUnavailable as error:
             raise ConnectionFailed(error.message, hint=error.hint) from error
 

@@ -29,7 +29,7 @@ FROM (SELECT count(*) AS received FROM batch_item WHERE batch_id = $1) AS counte
 WHERE batch.id = $1
 RETURNING counted.received, sealed_at IS NOT NULL AS sealed
 
--- name: get
+-- name: counted
 -- A batch with counts.
 SELECT batch.*, counted.*
 FROM batch CROSS JOIN LATERAL (
@@ -39,7 +39,7 @@ FROM batch CROSS JOIN LATERAL (
 ) AS counted
 WHERE batch.environment_id = $1 AND batch.id = $2
 
--- name: items
+-- name: page
 -- A batch's items in order: those after index $2, at most $3.
 SELECT item.index, item.task_id, item.run_id, item.error_code, item.error,
        run.status, run.output, run.output_type, run.failure

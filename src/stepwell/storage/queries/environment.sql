@@ -43,7 +43,7 @@ WHERE api_key.hash = $1 AND api_key.revoked_at IS NULL
 UPDATE api_key SET last_used_at = clock_timestamp()
 WHERE hash = $1 AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')
 
--- name: keys
+-- name: keys_of
 -- The keys of an environment, newest first, as they may be shown.
 SELECT * FROM api_key WHERE environment_id = $1 ORDER BY created_at DESC, id
 

@@ -189,7 +189,7 @@ UPDATE run SET tags = $2, updated_at = clock_timestamp() WHERE id = $1
 UPDATE run SET reviewed_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = $1 AND status = 'failed' AND reviewed_at IS NULL
 
--- name: get
+-- name: detail
 -- One run in full.
 SELECT run_summary.*, run.payload, run.payload_type, run.output, run.output_type
 FROM run_summary JOIN run USING (id) WHERE run_summary.environment_id = $1 AND id = $2

@@ -1,0 +1,100 @@
+"""Journals: append-only, dense, each entry with its checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from stepwell.errors import CheckpointError
+from stepwell.model.checkpoint import Checkpoint
+from stepwell.storage import statements
+from stepwell.storage.columns import transposed
+from stepwell.storage.database import Tx
+
+_sql = statements.load("checkpoint")
+Place = tuple[str, int]  # (run id, seq)
+
+
+async def insert(tx: Tx, entries: Sequence[tuple[str, int, Checkpoint, bytes]]) -> set[Place]:
+    """Append entries, given as (run id, epoch, entry, checksum); returns the places that were free."""
+    rows = [
+        (
+            run_id,
+            entry.seq,
+            entry.key,
+            entry.kind,
+            entry.outcome,
+            entry.at,
+            entry.started,
+            entry.body,
+            entry.site,
+            entry.attempt,
+            entry.nested,
+            entry.fingerprint,
+            epoch,
+            checksum,
+        )
+        for run_id, epoch, entry, checksum in entries
+    ]
+    stored = await tx.fetch(_sql.insert, *transposed(rows, 14))
+    return {(row["run_id"], row["seq"]) for row in stored}
+
+
+async def stored(tx: Tx, places: Sequence[Place]) -> dict[Place, tuple[int, bytes]]:
+    """Epoch and checksum of what stands at these places."""
+    rows = await tx.fetch(_sql.stored, *transposed(places, 2))
+    return {(row["run_id"], row["seq"]): (row["epoch"], row["checksum"]) for row in rows}
+
+
+async def journals(tx: Tx, run_ids: Sequence[str]) -> dict[str, list[Checkpoint] | CheckpointError]:
+    """Whole journals, each in order. One that is not what was stored is given as the error that says so."""
+    found: dict[str, list[Checkpoint] | CheckpointError] = {run_id: [] for run_id in run_ids}
+    for row in await tx.fetch(_sql.journals, list(run_ids)):
+        journal = found[row["run_id"]]
+        if isinstance(journal, CheckpointError):
+            continue
+        entry = _entry(row)
+        if entry.seq != len(journal) or entry.checksum() != row["checksum"]:
+            found[row["run_id"]] = _rotten(row["run_id"], len(journal), entry.seq)
+        else:
+            journal.append(entry)
+    return found
+
+
+async def page(tx: Tx, run_id: str, after: int, limit: int) -> list[Checkpoint]:
+    return [_entry(row) for row in await tx.fetch(_sql.page, run_id, after, limit)]
+
+
+async def lengths(tx: Tx, run_ids: Sequence[str]) -> dict[str, int]:
+    return {row["run_id"]: row["length"] for row in await tx.fetch(_sql.lengths, list(run_ids))}
+
+
+async def copy_prefix(tx: Tx, to: str, source: str, last: int) -> None:
+    """Begin a fork's journal with another run's, and keep the children that it speaks of."""
+    await tx.execute(_sql.copy_prefix, to, source, last)
+    await tx.execute(_sql.adopt, to, source, last)
+
+
+def _entry(row: asyncpg.Record) -> Checkpoint:
+    return Checkpoint(
+        seq=row["seq"],
+        key=row["key"],
+        kind=row["kind"],
+        outcome=row["outcome"],
+        at=row["at"],
+        started=row["started"],
+        body=row["body"],
+        site=row["site"],
+        attempt=row["attempt"],
+        nested=row["nested"],
+        fingerprint=row["fingerprint"],
+    )
+
+
+def _rotten(run_id: str, expected: int, found: int) -> CheckpointError:
+    fault = "does not fit its checksum" if expected == found else f"is missing: after it comes entry {found}"
+    return CheckpointError(
+        f"the journal of {run_id} is damaged: entry {expected} {fault}",
+        hint="the database gave back other bytes than were stored: check it, then fork from an earlier checkpoint",
+    )

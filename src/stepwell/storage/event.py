@@ -1,0 +1,58 @@
+"""Events, and the hints that go out with a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from stepwell.model.event import Event, EventKind
+from stepwell.storage import statements
+from stepwell.storage.columns import storable_tree, transposed
+from stepwell.storage.database import Tx
+
+_sql = statements.load("event")
+
+READY = "stepwell_ready"  # ids of environments in which something became claimable
+CHILDREN = "stepwell_children"  # ids of runs of whose children one ended
+RUNS = "stepwell_runs"  # ids of runs that ended, failed an attempt or were canceled
+_MOST_BYTES = 7000  # Postgres refuses 8000
+
+Fact = tuple[str, EventKind, dict[str, Any]]
+
+
+async def append(tx: Tx, facts: Sequence[Fact]) -> None:
+    """Record facts, given as (run id, kind, data). Entries of data that are None are left out."""
+    rows = [
+        (run_id, kind, msgspec.json.encode(storable_tree({k: v for k, v in data.items() if v is not None})))
+        for run_id, kind, data in facts
+    ]
+    if rows:
+        await tx.execute(_sql.append, *transposed(rows, 3))
+
+
+async def of_run(tx: Tx, run_id: str, after: int, limit: int) -> list[Event]:
+    return [
+        Event(row["run_id"], row["seq"], row["at"], row["kind"], msgspec.json.decode(row["data"]))
+        for row in await tx.fetch(_sql.of_run, run_id, after, limit)
+    ]
+
+
+async def notify(tx: Tx, *, ready: Iterable[str] = (), children: Iterable[str] = (), runs: Iterable[str] = ()) -> None:
+    """Hint to whoever listens, once a channel: the ids with spaces between, or "" (look at everything) when too many.
+
+    The last statement of a verb: NOTIFY serialises commits, so it is never sent per checkpoint.
+    """
+    hints = [
+        (channel, _payload(ids))
+        for channel, ids in ((READY, set(ready)), (CHILDREN, set(children)), (RUNS, set(runs)))
+        if ids
+    ]
+    if hints:
+        await tx.execute(_sql.notify, *transposed(hints, 2))
+
+
+def _payload(ids: set[str]) -> str:
+    text = " ".join(sorted(ids))
+    return text if len(text) <= _MOST_BYTES else ""

@@ -1,0 +1,61 @@
+"""Leases: who may work on which run, until when, under which epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepwell.storage import statements
+from stepwell.storage.database import Tx
+
+_sql = statements.load("lease")
+Leases = Sequence[tuple[str, int]]  # (run id, epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A lease that stays the writer's until its transaction ends. last: the journal's last seq, -1 for none."""
+
+    run_id: str
+    epoch: int
+    attempt: int
+    environment_id: str
+    last: int
+
+
+def _arrays(leases: Leases) -> tuple[list[str], list[int]]:
+    return [run_id for run_id, _ in leases], [epoch for _, epoch in leases]
+
+
+async def held_in_environment(tx: Tx, environment_id: str) -> int:
+    return await tx.fetchval(_sql.held_in_environment, environment_id)
+
+
+async def fence(tx: Tx, worker_id: str, leases: Leases) -> dict[str, Fenced]:
+    """Those of these leases that are the worker's, locked against rescue and cancel until the commit."""
+    return {row["run_id"]: Fenced(**dict(row)) for row in await tx.fetch(_sql.fence, worker_id, *_arrays(leases))}
+
+
+async def renew(tx: Tx, worker_id: str, leases: Leases, seconds: float) -> set[str]:
+    return {row["run_id"] for row in await tx.fetch(_sql.renew, worker_id, *_arrays(leases), seconds)}
+
+
+async def live(tx: Tx, worker_id: str, leases: Leases) -> set[str]:
+    return {row["run_id"] for row in await tx.fetch(_sql.live, worker_id, *_arrays(leases))}
+
+
+async def of_worker(tx: Tx, worker_id: str) -> list[tuple[str, int]]:
+    return [(row["run_id"], row["epoch"]) for row in await tx.fetch(_sql.of_worker, worker_id)]
+
+
+async def overdue(tx: Tx, limit: int) -> list[str]:
+    return [row["run_id"] for row in await tx.fetch(_sql.overdue, limit)]
+
+
+async def still_overdue(tx: Tx, run_ids: Sequence[str]) -> set[str]:
+    return {row["run_id"] for row in await tx.fetch(_sql.still_overdue, list(run_ids))}
+
+
+async def next_overdue(tx: Tx) -> float | None:
+    """Seconds until the next lease runs out; negative when one has, None when there is none."""
+    return await tx.fetchval(_sql.next_overdue)

@@ -1,0 +1,328 @@
+"""Runs: stored, locked in the house order, moved from status to status under a guard, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from stepwell.model.child import ChildOutcome
+from stepwell.model.failure import Failure
+from stepwell.model.lifecycle import ACTIVE, TERMINAL
+from stepwell.model.run import NewRun, Run, RunDetail, RunFilter, RunOutcome, RunState
+from stepwell.storage import statements
+from stepwell.storage.columns import failure_column, failure_of, transposed, words
+from stepwell.storage.database import Tx
+
+_sql = statements.load("run")
+Row = asyncpg.Record
+
+
+# ── made ─────────────────────────────────────────────────────────────────────
+
+
+async def insert(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> dict[str, str]:
+    """Store runs in this order, and return the status of each that is new: "queued" or "delayed"."""
+    rows = [_columns(run) for run in runs]
+    made = await tx.fetch(_sql.insert, environment_id, *transposed(rows, 27))
+    return {row["id"]: row["status"] for row in made}
+
+
+def _columns(run: NewRun) -> tuple[Any, ...]:
+    return (
+        run.id,
+        run.task_id,
+        run.queue,
+        run.payload,
+        run.payload_type,
+        run.parent_id,
+        run.root_id,
+        run.depth,
+        run.spawn_key,
+        run.child_index,
+        run.batch_id,
+        run.batch_index,
+        run.forked_from,
+        run.forked_seq,
+        run.concurrency_key,
+        run.priority,
+        run.max_attempts,
+        run.max_duration,
+        run.ttl,
+        words(run.tags),
+        run.metadata,
+        run.idempotency_key,
+        run.trigger_function,
+        run.traceparent,
+        run.test,
+        run.delay,
+        run.delay_until,
+    )
+
+
+async def lineage(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Root id and depth of each of these runs."""
+    rows = await tx.fetch(_sql.lineage, environment_id, list(ids))
+    return {row["id"]: (row["root_id"], row["depth"]) for row in rows}
+
+
+async def share(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, tuple[str, int, str]]:
+    """Root id, depth and status of each, holding off a cancel of it until this transaction ends."""
+    rows = await tx.fetch(_sql.share, environment_id, list(ids))
+    return {row["id"]: (row["root_id"], row["depth"], row["status"]) for row in rows}
+
+
+# ── locked: always the first statement of a verb, always in the order (depth, id) ────────────────────────────────────
+
+
+async def lock(tx: Tx, ids: Sequence[str]) -> dict[str, RunState]:
+    return _states(await tx.fetch(_sql.lock, list(ids)))
+
+
+async def lock_free(tx: Tx, ids: Sequence[str]) -> dict[str, RunState]:
+    """Only those that nobody else has locked."""
+    return _states(await tx.fetch(_sql.lock_free, list(ids)))
+
+
+async def lock_family(tx: Tx, ids: Sequence[str]) -> dict[str, RunState]:
+    """Together with their parents and the forks that adopted them, so that the last child can wake whoever waits."""
+    return _states(await tx.fetch(_sql.lock_family, list(ids)))
+
+
+def _states(rows: Sequence[Row]) -> dict[str, RunState]:
+    return {row["id"]: RunState(**dict(row)) for row in rows}
+
+
+async def open_children(tx: Tx, parents: Sequence[str]) -> list[str]:
+    return [row["id"] for row in await tx.fetch(_sql.open_children, list(parents))]
+
+
+# ── moved: each returns the runs that it moved, which are those that its guard let pass ──────────────────────────────
+
+
+async def suspend(tx: Tx, leases: Sequence[tuple[str, int]]) -> set[str]:
+    return _ids(await tx.fetch(_sql.suspend, *transposed(leases, 2)))
+
+
+async def release(tx: Tx, leases: Sequence[tuple[str, int]]) -> set[str]:
+    return _ids(await tx.fetch(_sql.release, *transposed(leases, 2)))
+
+
+async def rescue(tx: Tx, rows: Sequence[tuple[str, int, int, int]]) -> set[str]:
+    """Rows of run, epoch, crashes, length of the journal."""
+    return _ids(await tx.fetch(_sql.rescue, *transposed(rows, 4)))
+
+
+async def retry(tx: Tx, rows: Sequence[tuple[str, int, bool, int, int]]) -> set[str]:
+    """Rows of run, epoch, whether the attempt goes on, crashes, length of the journal at the last crash."""
+    return _ids(await tx.fetch(_sql.retry, *transposed(rows, 5)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an executing run ends."""
+
+    run_id: str
+    epoch: int
+    status: str
+    crashes: int
+    output: bytes | None = None
+    output_type: str | None = None
+    failure: Failure | None = None
+
+
+async def finish(tx: Tx, endings: Sequence[Ending], left_by: str) -> set[str]:
+    rows = [
+        (e.run_id, e.epoch, e.status, e.output, e.output_type, failure_column(e.failure), e.crashes) for e in endings
+    ]
+    return _ids(await tx.fetch(_sql.finish, *transposed(rows, 7), left_by))
+
+
+async def cancel(tx: Tx, ids: Sequence[str], reason: str | None) -> set[str]:
+    return _ids(await tx.fetch(_sql.cancel, list(ids), reason))
+
+
+async def wake(tx: Tx, ids: Sequence[str]) -> set[str]:
+    return _ids(await tx.fetch(_sql.wake, list(ids)))
+
+
+async def promote(tx: Tx, ids: Sequence[str]) -> set[str]:
+    return _ids(await tx.fetch(_sql.promote, list(ids)))
+
+
+async def expire(tx: Tx, ids: Sequence[str]) -> set[str]:
+    return _ids(await tx.fetch(_sql.expire, list(ids)))
+
+
+async def reschedule(tx: Tx, run_id: str, delay: float | None, delay_until: float | None) -> datetime | None:
+    """The moment until which the run is put off, None if it has begun or ended."""
+    return await tx.fetchval(_sql.reschedule, run_id, delay, delay_until)
+
+
+def _ids(rows: Sequence[Row]) -> set[str]:
+    return {row["id"] for row in rows}
+
+
+async def set_metadata(tx: Tx, worker_id: str, rows: Sequence[tuple[str, int, bytes]]) -> set[str]:
+    """Rows of run, epoch, document."""
+    return _ids(await tx.fetch(_sql.set_metadata, worker_id, *transposed(rows, 3)))
+
+
+async def replace_metadata(tx: Tx, run_id: str, document: bytes) -> None:
+    await tx.execute(_sql.replace_metadata, run_id, document)
+
+
+async def set_tags(tx: Tx, run_id: str, tags: Sequence[str]) -> None:
+    await tx.execute(_sql.set_tags, run_id, list(tags))
+
+
+async def review(tx: Tx, run_id: str) -> bool:
+    """Take a run off the dead letters; False if it was not on the list."""
+    return await tx.execute(_sql.review, run_id) == 1
+
+
+# ── read ─────────────────────────────────────────────────────────────────────
+
+
+async def get(tx: Tx, environment_id: str, run_id: str) -> RunDetail | None:
+    """The run alone, without relatives and waits."""
+    row = await tx.fetchrow(_sql.detail, environment_id, run_id)
+    if row is None:
+        return None
+    return RunDetail(
+        run=_run(row),
+        payload=row["payload"],
+        payload_type=row["payload_type"],
+        output=row["output"],
+        output_type=row["output_type"],
+    )
+
+
+async def summaries(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, Run]:
+    return {row["id"]: _run(row) for row in await tx.fetch(_sql.summaries, environment_id, list(ids))}
+
+
+async def children(tx: Tx, environment_id: str, run_id: str, limit: int) -> list[Run]:
+    return [_run(row) for row in await tx.fetch(_sql.children, environment_id, run_id, limit)]
+
+
+async def list_runs(
+    tx: Tx, environment_id: str, where: RunFilter, *, after: str | None, before: str | None, limit: int
+) -> list[Run]:
+    """After a run: older ones, newest first. Before a run: newer ones, the nearest first."""
+    statuses = frozenset(where.statuses)
+    ended = bool(statuses) and statuses <= TERMINAL
+    await tx.execute(_sql.plan_by_values)
+    rows = await tx.fetch(
+        _sql.list,
+        environment_id,
+        list(statuses) if statuses and not ended else None,
+        list(statuses) if ended else None,
+        bool(statuses) and statuses <= ACTIVE,
+        list(where.task_ids) or None,
+        list(where.queues) or None,
+        list(where.tags) or None,
+        where.batch_id,
+        where.parent_id,
+        where.root_id,
+        where.test,
+        where.created_from,
+        where.created_to,
+        list(where.ids) or None,
+        after,
+        before,
+        limit,
+    )
+    return [_run(row) for row in rows]
+
+
+async def list_dead(tx: Tx, environment_id: str, task_ids: Sequence[str], after: str | None, limit: int) -> list[Run]:
+    return [_run(row) for row in await tx.fetch(_sql.dead, environment_id, list(task_ids) or None, after, limit)]
+
+
+async def outcomes_of_children(tx: Tx, run_id: str, spawn_keys: Sequence[str]) -> dict[str, list[ChildOutcome | None]]:
+    """For each key its children in order, None in place of one that has not ended. A key without children is absent."""
+    found: dict[str, list[ChildOutcome | None]] = {}
+    for row in await tx.fetch(_sql.outcomes_of_children, run_id, list(spawn_keys)):
+        ended = row["ended_as"] is not None
+        outcome = ChildOutcome(
+            run_id=row["id"],
+            status=row["status"],
+            output=row["output"],
+            output_type=row["output_type"],
+            failure=failure_of(row["failure"]),
+        )
+        found.setdefault(row["spawn_key"], []).append(outcome if ended else None)
+    return found
+
+
+async def outcomes(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, RunOutcome]:
+    rows = await tx.fetch(_sql.outcomes, environment_id, list(ids))
+    return {
+        row["id"]: RunOutcome(
+            run_id=row["id"],
+            task_id=row["task_id"],
+            status=row["status"],
+            output=row["output"],
+            output_type=row["output_type"],
+            failure=failure_of(row["failure"]),
+        )
+        for row in rows
+    }
+
+
+async def standings(tx: Tx, ids: Sequence[str]) -> dict[str, tuple[str, int, str | None]]:
+    """Status, lease epoch, and the verb that ended the last lease."""
+    rows = await tx.fetch(_sql.standings, list(ids))
+    return {row["id"]: (row["status"], row["lease_epoch"], row["left_by"]) for row in rows}
+
+
+async def without_wakeup(tx: Tx) -> list[tuple[str, str, str]]:
+    """Stuck runs as (id, status, what it has): there must never be any."""
+    return [(row["id"], row["status"], row["has"]) for row in await tx.fetch(_sql.without_wakeup)]
+
+
+def _run(row: Row) -> Run:
+    return Run(
+        id=row["id"],
+        environment_id=row["environment_id"],
+        task_id=row["task_id"],
+        status=row["status"],
+        queue=row["queue"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        root_id=row["root_id"],
+        depth=row["depth"],
+        parent_id=row["parent_id"],
+        spawn_key=row["spawn_key"],
+        child_index=row["child_index"],
+        batch_id=row["batch_id"],
+        batch_index=row["batch_index"],
+        concurrency_key=row["concurrency_key"],
+        priority=row["priority"],
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        crashes=row["crashes"],
+        lease_epoch=row["lease_epoch"],
+        executed=row["executed"],
+        max_duration=row["max_duration"],
+        ttl=row["ttl"],
+        tags=tuple(row["tags"]),
+        metadata=row["metadata"],
+        idempotency_key=row["idempotency_key"],
+        trigger_function=row["trigger_function"],
+        traceparent=row["traceparent"],
+        test=row["test"],
+        delayed_until=row["delayed_until"],
+        expires_at=row["expires_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        reviewed_at=row["reviewed_at"],
+        failure=failure_of(row["failure"]),
+        cancel_reason=row["cancel_reason"],
+        forked_from=row["forked_from"],
+        forked_seq=row["forked_seq"],
+    )

@@ -1,0 +1,69 @@
+"""Tasks, as their newest worker declared them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from stepwell.model.task import TaskDeclaration
+from stepwell.storage import statements
+from stepwell.storage.columns import storable_tree, transposed
+from stepwell.storage.database import Tx
+
+_sql = statements.load("task")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """A declaration without its schema, which is loaded only by those who have not seen `schema_digest` yet."""
+
+    declaration: TaskDeclaration
+    schema_digest: str | None
+    updated_at: datetime
+
+
+async def upsert(tx: Tx, environment_id: str, tasks: Sequence[TaskDeclaration]) -> None:
+    rows: list[tuple[Any, ...]] = []
+    for task in tasks:
+        declaration = msgspec.json.encode(storable_tree(msgspec.to_builtins(replace(task, payload_schema=None))))
+        schema = digest = None
+        if task.payload_schema is not None:
+            schema = msgspec.json.encode(storable_tree(task.payload_schema), order="deterministic")
+            digest = hashlib.sha256(schema).hexdigest()
+        rows.append((task.id, task.queue_name, declaration, schema, digest))
+    await tx.execute(_sql.upsert, environment_id, *transposed(rows, 5))
+
+
+async def load(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, StoredTask]:
+    rows = await tx.fetch(_sql.load, environment_id, list(ids))
+    return {
+        row["id"]: StoredTask(
+            msgspec.json.decode(row["declaration"], type=TaskDeclaration), row["schema_digest"], row["updated_at"]
+        )
+        for row in rows
+    }
+
+
+async def schemas(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Payload schemas by their digest."""
+    rows = await tx.fetch(_sql.schemas, environment_id, list(ids))
+    return {row["schema_digest"]: msgspec.json.decode(row["payload_schema"]) for row in rows}
+
+
+async def every(tx: Tx, environment_id: str) -> list[tuple[TaskDeclaration, datetime]]:
+    """All tasks with their schemas, and when each last changed."""
+    found: list[tuple[TaskDeclaration, datetime]] = []
+    for row in await tx.fetch(_sql.all, environment_id):
+        declaration = msgspec.json.decode(row["declaration"], type=TaskDeclaration)
+        schema = msgspec.json.decode(row["payload_schema"]) if row["payload_schema"] else None
+        found.append((replace(declaration, payload_schema=schema), row["updated_at"]))
+    return found
+
+
+async def ids(tx: Tx, environment_id: str) -> list[str]:
+    return [row["id"] for row in await tx.fetch(_sql.ids, environment_id)]
