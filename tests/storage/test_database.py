@@ -225,6 +225,17 @@ async def test_what_we_acknowledge_is_durable_even_where_the_server_would_not_wa
         assert await tx.fetchval("SHOW synchronous_commit") == "on"
 
 
+async def test_a_table_that_is_migrated_under_a_prepared_statement_does_not_fail_the_write(notes: Database) -> None:
+    async def look(tx: Tx) -> list[str]:
+        await tx.execute("INSERT INTO note (id) SELECT count(*) FROM note")
+        return list(await tx.fetchrow("SELECT * FROM note") or ())
+
+    async with await Database.connect(notes.url, max_size=1) as old:
+        await old.transact("look", look)
+        await notes.transact("migrate", lambda tx: tx.execute("ALTER TABLE note ADD COLUMN more text"))
+        assert len(await old.transact("look", look)) == 3
+
+
 # ── reads ────────────────────────────────────────────────────────────────────
 
 
@@ -316,6 +327,13 @@ def kill_server(postgres: EmbeddedPostgres) -> None:
     for process in family:
         process.kill()
     psutil.wait_procs(family, timeout=10)
+
+
+async def test_a_closed_pool_is_reported_as_one_that_cannot_be_asked(notes: Database) -> None:
+    closed = await Database.connect(notes.url)
+    await closed.close()
+    with pytest.raises(ConnectionFailed, match="is closed"):
+        await insert(closed, 1)
 
 
 # ── bad databases ────────────────────────────────────────────────────────────
