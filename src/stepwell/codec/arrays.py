@@ -11,6 +11,7 @@ import numpy as np
 from stepwell.codec.refusal import Refusal
 from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
 
+_LARGEST_ITEM = 1024 * 1024
 _KINDS = "biufcMmUS"  # bool, integers, floats, complex, datetime64, timedelta64, text, bytes: what bytes alone describe
 
 
@@ -45,6 +46,8 @@ def _check(dtype: np.dtype[Any]) -> None:
 def _dtype(text: str) -> np.dtype[Any]:
     dtype = np.dtype(text)
     _check(dtype)
+    if dtype.itemsize > _LARGEST_ITEM:  # a few bytes of dtype must not ask for gigabytes
+        raise Refusal(f"has the numpy dtype {dtype}, whose items have {dtype.itemsize} bytes")
     return dtype
 
 

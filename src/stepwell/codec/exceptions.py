@@ -11,7 +11,7 @@ import asyncio
 from stepwell.codec.refusal import name_of
 from stepwell.codec.tracebacks import RecordedTraceback, members_of, notes_of, without_runtime
 from stepwell.codec.values import decode, encode
-from stepwell.codec.walk import TAG, Tree
+from stepwell.codec.walk import TAG, Tree, class_of
 from stepwell.errors import CheckpointError
 
 
@@ -32,7 +32,7 @@ def encode_exception(error: BaseException) -> Tree:
     """
     if not is_recordable(error):
         raise CheckpointError(
-            f"{name_of(type(error))} is not kept in the journal: it ends the attempt, and the step runs again",
+            f"{name_of(class_of(error))} is not kept in the journal: it ends the attempt, and the step runs again",
             hint="raise a subclass of Exception for an outcome that the task should see",
         )
     return encode(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import operator
 import typing
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -33,8 +35,8 @@ def _tree(argument: Any) -> Tree:
     if argument is Any:
         return {"any": True}
     origin = get_origin(argument)
-    if origin is Union or origin is UnionType:
-        return {"union": arguments_tree(get_args(argument))}
+    if origin is Union or origin is UnionType:  # one class to people, but two to what remembers parametrised classes
+        return {"union" if origin is Union else "either": arguments_tree(get_args(argument))}
     if origin is Literal and all(type(value) in (str, int, bool) for value in get_args(argument)):
         return {"literal": list(get_args(argument))}
     if origin in _CONTAINERS.values() and Ellipsis not in get_args(argument):
@@ -57,6 +59,8 @@ def _type(tree: dict[str, Any]) -> Any:
         return Any
     if "union" in tree:
         return Union[tuple(_type(part) for part in tree["union"])]  # noqa: UP007 - a tuple made at run time
+    if "either" in tree:
+        return functools.reduce(operator.or_, (_type(part) for part in tree["either"]))
     if "literal" in tree:
         return Literal[tuple(tree["literal"])]  # pyright: ignore[reportInvalidTypeForm]
     if "of" in tree:

@@ -41,8 +41,9 @@ def _encode_response(library: str) -> Callable[[Any, Encoder], Tree]:
         }
         if value._request is not None:  # the public property raises when there is none
             tree["r"] = encoder.part(value.request, ".request")
-        if hasattr(value, "_elapsed"):
-            tree["e"] = value.elapsed.total_seconds()
+        elapsed = _elapsed(value)
+        if elapsed is not None:
+            tree["e"] = elapsed.total_seconds()
         if value.history:
             tree["i"] = [encoder.part(each, f".history[{index}]") for index, each in enumerate(value.history)]
         return tree
@@ -67,6 +68,13 @@ def _encode_url(library: str) -> Callable[[Any, Encoder], Tree]:
 
 def _pairs(headers: Any) -> list[list[str]]:
     return [[name.decode("latin-1"), content.decode("latin-1")] for name, content in headers.raw]
+
+
+def _elapsed(response: Any) -> timedelta | None:
+    try:
+        return response.elapsed
+    except RuntimeError:  # the client has not measured it
+        return None
 
 
 def _body(response: Any) -> bytes:

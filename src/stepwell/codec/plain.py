@@ -91,12 +91,7 @@ def _duration(tree: dict[str, Any]) -> str:
 
 def _record(tree: dict[str, Any]) -> Any:
     fields = {name: plain(part) for name, part in tree["v"].items()}
-    return fields | {name: plain(part) for name, part in _extras(tree)}
-
-
-def _extras(tree: dict[str, Any]) -> list[Any]:
-    extras = tree.get("x", ())
-    return list(extras.items() if class_of(extras) is dict else extras)
+    return fields | plain(tree.get("x", {}))
 
 
 def _exception(tree: dict[str, Any]) -> dict[str, Any]:

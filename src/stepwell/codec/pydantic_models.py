@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, V
 from stepwell.codec.classes import reference, resolve
 from stepwell.codec.generics import apply_arguments, arguments_tree
 from stepwell.codec.records import present_fields
-from stepwell.codec.refusal import Refusal, attribute
+from stepwell.codec.refusal import Refusal
 from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
 _URL_BASE = AnyUrl.__mro__[1] if AnyUrl.__mro__[1] is not object else AnyUrl
@@ -34,11 +34,11 @@ def _encode_model(value: BaseModel, encoder: Encoder) -> Tree:
     tree: dict[str, Tree] = {TAG: "model", "c": reference(origin or type(value))}
     if origin is not None:
         tree["g"] = arguments_tree(value.__pydantic_generic_metadata__["args"])
-    tree["v"] = {name: encoder.part(part, attribute(name)) for name, part in value.__dict__.items()}
+    tree["v"] = encoder.named(value.__dict__)
     tree["s"] = sorted(value.model_fields_set)
     for letter, parts in (("x", value.__pydantic_extra__), ("p", value.__pydantic_private__)):
         if parts:
-            tree[letter] = {name: encoder.part(part, attribute(name)) for name, part in parts.items()}
+            tree[letter] = encoder.named(parts)
     return tree
 
 
@@ -49,7 +49,7 @@ def _decode_model(tree: dict[str, Tree], decoder: Decoder) -> BaseModel:
     fields = [(name, _default(field)) for name, field in cls.model_fields.items()]
     values = present_fields(cls, fields, tree["v"], decoder)
     keeps_extra = cls.model_config.get("extra") == "allow"
-    private = {name: decoder.part(part, attribute(name)) for name, part in tree.get("p", {}).items()}
+    private = decoder.named(tree.get("p", {}))
     private |= {
         n: p.get_default() for n, p in cls.__private_attributes__.items() if n not in private and _has_default(p)
     }
@@ -59,15 +59,11 @@ def _decode_model(tree: dict[str, Tree], decoder: Decoder) -> BaseModel:
         {
             "__dict__": values,
             "__pydantic_fields_set__": set(tree["s"]) & (set(values) | set(tree.get("x", ()))),
-            "__pydantic_extra__": _decoded(tree.get("x", {}), decoder) if keeps_extra else None,
+            "__pydantic_extra__": decoder.named(tree.get("x", {})) if keeps_extra else None,
             "__pydantic_private__": private if cls.__private_attributes__ else None,
         },
     )
     return model
-
-
-def _decoded(parts: dict[str, Tree], decoder: Decoder) -> dict[str, Any]:
-    return {name: decoder.part(part, attribute(name)) for name, part in parts.items()}
 
 
 def _default(field: FieldInfo) -> Callable[[], Any] | None:
@@ -110,7 +106,7 @@ def decode_validation_error(tree: dict[str, Tree], decoder: Decoder) -> Validati
 
 
 def _problem(tree: dict[str, Tree], decoder: Decoder) -> InitErrorDetails:
-    context = _decoded(tree["c"], decoder)
+    context = decoder.named(tree["c"])
     details: Any = {"loc": tuple(decoder.parts(tree["l"])), "input": decoder.decode(tree["i"]), "ctx": context}
     built_in = InitErrorDetails(type=tree["t"], **details)
     try:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from stepwell.codec.classes import reference, resolve
-from stepwell.codec.refusal import Refusal, attribute, name_of
+from stepwell.codec.refusal import Refusal, name_of
 from stepwell.codec.standard import BUILT_IN
 from stepwell.codec.walk import SAFE_INTEGER, TAG, Decoder, Encoder, Tree, class_of
 
@@ -85,7 +85,7 @@ def _encode_named_tuple(value: Any, encoder: Encoder) -> Tree:
             f"is a {name_of(class_of(value))} with attributes beside its fields: {', '.join(value.__dict__)}",
             "add `__slots__ = ()` to the class, or make it a dataclass",
         )
-    fields = {name: encoder.part(part, attribute(name)) for name, part in zip(value._fields, value, strict=True)}
+    fields = encoder.named(dict(zip(value._fields, value, strict=True)))
     return {TAG: "nt", "c": reference(class_of(value)), "v": fields}
 
 
@@ -94,7 +94,7 @@ def _decode_named_tuple(tree: dict[str, Tree], decoder: Decoder) -> Any:
     defaults: dict[str, Any] = getattr(cls, "_field_defaults", {})
     fields = [(name, (lambda n=name: defaults[n]) if name in defaults else None) for name in cls._fields]
     parts = present_fields(cls, fields, tree["v"], decoder)
-    make: Any = tuple.__new__  # not the class: its `__new__` may be the user's
+    make = cast("Any", tuple).__new__  # not the class: its `__new__` may be the user's
     return make(cls, [parts[name] for name in cls._fields])
 
 
@@ -123,21 +123,17 @@ def _default(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
 # --- what every record with attributes shares
 
 
-def encode_record(tag: str, value: Any, names: Iterable[str], encoder: Encoder) -> dict[str, Tree]:
+def encode_record(tag: str, value: Any, names: list[str], encoder: Encoder) -> dict[str, Tree]:
     """`v` holds the fields, `u` the names of unset ones, `x` what else the instance carries in its `__dict__`."""
     cls = class_of(value)
-    tree: dict[str, Tree] = {TAG: tag, "c": reference(cls), "v": {}}
-    names = list(names)
-    for name in names:
-        try:
-            part = getattr(value, name)
-        except AttributeError:  # field(init=False) that nothing has set
-            tree.setdefault("u", []).append(name)
-        else:
-            tree["v"][name] = encoder.part(part, attribute(name))
+    fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    tree: dict[str, Tree] = {TAG: tag, "c": reference(cls), "v": encoder.named(fields)}
+    unset = [name for name in names if name not in fields]  # field(init=False) that nothing has set
+    if unset:
+        tree["u"] = unset
     extra = {n: v for n, v in getattr(value, "__dict__", {}).items() if n not in names and not _is_derived(cls, n)}
     if extra:
-        tree["x"] = [[name, encoder.part(part, attribute(name))] for name, part in extra.items()]
+        tree["x"] = encoder.named(extra)
     return tree
 
 
@@ -146,9 +142,8 @@ def decode_record(cls: type[Any], fields: list[Field], tree: dict[str, Tree], de
     value = object.__new__(cls)
     unset = set(tree.get("u", ()))
     parts = present_fields(cls, [field for field in fields if field[0] not in unset], tree["v"], decoder)
-    for name, extra in tree.get("x", ()):
-        if hasattr(value, "__dict__"):
-            parts[name] = decoder.part(extra, attribute(name))
+    if hasattr(value, "__dict__"):
+        parts |= decoder.named(tree.get("x", {}))
     for name, part in parts.items():
         object.__setattr__(value, name, part)
     return value
@@ -156,10 +151,11 @@ def decode_record(cls: type[Any], fields: list[Field], tree: dict[str, Tree], de
 
 def present_fields(cls: type[Any], fields: list[Field], stored: dict[str, Tree], decoder: Decoder) -> dict[str, Any]:
     """The values of a class's fields as it is now: stored ones decoded, new ones by default, unknown ones dropped."""
+    found = decoder.named({name: stored[name] for name, _ in fields if name in stored})
     parts: dict[str, Any] = {}
     for name, default in fields:
-        if name in stored:
-            parts[name] = decoder.part(stored[name], attribute(name))
+        if name in found:
+            parts[name] = found[name]
         elif default is not None:
             parts[name] = default()
         else:

@@ -17,7 +17,7 @@ from typing import Any
 from stepwell.codec.moments import MOMENT_DECODERS, MOMENT_ENCODERS
 from stepwell.codec.refusal import Refusal
 from stepwell.codec.text import to_text
-from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, pairs_of
+from stepwell.codec.walk import TAG, Decoder, Encoder, Tree
 
 Encode = Callable[[Any, Encoder], Tree]
 Decode = Callable[[dict[str, Tree], Decoder], Any]
@@ -99,12 +99,12 @@ def _defaultdict(value: defaultdict[Any, Any], encoder: Encoder) -> Tree:
 
 def _undefaultdict(tree: dict[str, Tree], decoder: Decoder) -> defaultdict[Any, Any]:
     factory = None if tree["f"] is None else _FACTORIES[tree["f"]]
-    return defaultdict(factory, pairs_of(tree, decoder))
+    return defaultdict(factory, decoder.pairs(tree["v"]))
 
 
 def _counter(tree: dict[str, Tree], decoder: Decoder) -> Counter[Any]:
     counter: Counter[Any] = Counter()
-    counter.update(pairs_of(tree, decoder))
+    counter.update(decoder.pairs(tree["v"]))
     return counter
 
 
@@ -126,6 +126,11 @@ def _complex(value: complex, encoder: Encoder) -> Tree:
 
 def _namespace(value: SimpleNamespace, encoder: Encoder) -> Tree:
     return {TAG: "namespace", "v": encoder.pairs(vars(value))}
+
+
+def _fraction(tree: dict[str, Tree], _: Decoder) -> fractions.Fraction:
+    # From its two integers: Fraction("1e999999999") would compute for hours.
+    return fractions.Fraction(*(int(part) for part in tree["v"].split("/")))
 
 
 def _text(tree: dict[str, Tree], _: Decoder) -> str:
@@ -160,23 +165,23 @@ DECODERS: dict[str, Decode] = {
     "str": _text,
     "int": lambda tree, _: int(tree["v"], 0),
     "float": lambda tree, _: float(tree["v"]),
-    "dict": pairs_of,
+    "dict": lambda tree, decoder: decoder.pairs(tree["v"]),
     "tuple": _made_of_parts(tuple),
     "set": _made_of_parts(set),
     "frozenset": _made_of_parts(frozenset),
     "bytes": _unbytes,
     "bytearray": lambda tree, decoder: bytearray(_unbytes(tree, decoder)),
     "decimal": _from_text(decimal.Decimal),
-    "fraction": _from_text(fractions.Fraction),
+    "fraction": _fraction,
     "uuid": _from_text(uuid.UUID),
-    "ordered": lambda tree, decoder: OrderedDict(pairs_of(tree, decoder)),
+    "ordered": lambda tree, decoder: OrderedDict(decoder.pairs(tree["v"])),
     "counter": _counter,
     "defaultdict": _undefaultdict,
     "deque": _undeque,
     "complex": _made_of_parts(lambda parts: complex(*parts)),
     "range": _made_of_parts(lambda parts: range(*parts)),
     "pattern": _unpattern,
-    "namespace": lambda tree, decoder: SimpleNamespace(**pairs_of(tree, decoder)),
+    "namespace": lambda tree, decoder: SimpleNamespace(**decoder.pairs(tree["v"])),
     **{tag: _from_text(cls) for tag, cls in (_ADDRESSES | _PATHS).items()},
     **MOMENT_DECODERS,
 }

@@ -11,7 +11,6 @@ import msgspec
 
 from stepwell.codec.classes import reference, resolve
 from stepwell.codec.records import present_fields
-from stepwell.codec.refusal import attribute
 from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
 
@@ -20,7 +19,7 @@ def encoder_of(cls: type[Any]) -> Callable[[Any, Encoder], Tree] | None:
 
 
 def _encode(value: msgspec.Struct, encoder: Encoder) -> Tree:
-    fields = {name: encoder.part(getattr(value, name), attribute(name)) for name in value.__struct_fields__}
+    fields = encoder.named({name: getattr(value, name) for name in value.__struct_fields__})
     return {TAG: "struct", "c": reference(class_of(value)), "v": fields}
 
 

@@ -23,14 +23,15 @@ def from_text(text: bytes) -> Any:
     """The tree in a UTF-8 JSON text.
 
     Raises:
-        CheckpointError: it is not JSON, or nested too deeply.
+        CheckpointError: it is not JSON.
+        RecursionError: it is nested too deeply for the stack that is left.
     """
     try:
         return _library()[1](text)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and msgspec's DecodeError are ValueErrors
+    except ValueError as error:  # UnicodeDecodeError and msgspec's DecodeError are ValueErrors
         start = text[:40] + (b"..." if len(text) > 40 else b"")
         raise CheckpointError(
-            f"stored bytes are not JSON: {error or 'nested too deeply'} (length {len(text)}, begins {start!r})",
+            f"stored bytes are not JSON: {error} (length {len(text)}, begins {start!r})",
             hint="the stored value is damaged, or was not written by stepwell; rerun from an earlier checkpoint",
         ) from error
 

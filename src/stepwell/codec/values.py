@@ -7,6 +7,9 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from stepwell.codec.plain import plain
@@ -30,12 +33,7 @@ def encode(value: Any) -> Tree:
     Raises:
         CheckpointError: a part of it cannot be stored. The message has the path to it and its type.
     """
-    try:
-        return Encoder(encoder_of).encode(value)
-    except Refusal as refusal:
-        raise refusal.as_error() from refusal.__cause__
-    except RecursionError:
-        raise CheckpointError("value is nested too deeply to be stored", hint="return flatter data") from None
+    return _walked(lambda: Encoder(encoder_of).encode(value))
 
 
 def decode(tree: Tree) -> Any:
@@ -44,12 +42,7 @@ def decode(tree: Tree) -> Any:
     Raises:
         CheckpointError: the tree is damaged, or a class in it is gone or has become something else.
     """
-    try:
-        return Decoder(decoder_of).decode(tree)
-    except Refusal as refusal:
-        raise refusal.as_error() from refusal.__cause__
-    except RecursionError:
-        raise CheckpointError("stored value is nested too deeply to be rebuilt") from None
+    return _walked(lambda: Decoder(decoder_of).decode(tree))
 
 
 def dumps(value: Any) -> bytes:
@@ -61,9 +54,9 @@ def dumps(value: Any) -> bytes:
     if is_plain(value):
         try:
             return to_text(value)
-        except UnicodeEncodeError:
-            pass  # a lone surrogate somewhere: the walk below tags it
-    return to_text(encode(value))
+        except (UnicodeEncodeError, RecursionError):
+            pass  # a lone surrogate, which the walk tags, or a stack that is used up
+    return _walked(lambda: to_text(Encoder(encoder_of).encode(value)))
 
 
 def loads(text: bytes) -> Any:
@@ -72,8 +65,7 @@ def loads(text: bytes) -> Any:
     Raises:
         CheckpointError: the text is damaged, or a class in it is gone or has become something else.
     """
-    tree = from_text(text)
-    return decode(tree) if _TAG_IN_TEXT in text else tree
+    return _walked(lambda: _value_in(text))
 
 
 def round_trip(value: Any) -> Any:
@@ -86,6 +78,27 @@ def round_trip(value: Any) -> Any:
     if kind is str or kind is int or kind is float or kind is bool or value is None:
         return value
     return decode(encode(value))
+
+
+def _value_in(text: bytes) -> Any:
+    tree = from_text(text)
+    return Decoder(decoder_of).decode(tree) if _TAG_IN_TEXT in text else tree
+
+
+def _walked(walk: Callable[[], Any]) -> Any:
+    """The result of a walk. On a stack of its own if the caller's is used up: what can be stored must not depend on
+    who calls.
+    """
+    try:
+        try:
+            return walk()
+        except RecursionError:
+            with ThreadPoolExecutor(1) as fresh:
+                return fresh.submit(copy_context().run, walk).result()
+    except Refusal as refusal:
+        raise refusal.as_error() from refusal.__cause__
+    except RecursionError:
+        raise CheckpointError("value is nested too deeply", hint="return flatter data") from None
 
 
 def is_plain(value: Any) -> bool:

@@ -8,7 +8,7 @@ a word.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stepwell.codec.refusal import Refusal, attribute, item
@@ -31,18 +31,6 @@ class Encoder:
         self._handler_of = handler_of
         self._open: set[int] = set()  # identities of the containers we are inside of: finds circles, gives the depth
 
-    def part(self, value: Any, step: str) -> Tree:
-        """Encode a part of a value; `step` is how a path names it."""
-        try:
-            return self.encode(value)
-        except Refusal as refusal:
-            refusal.came_from(step)
-            raise
-
-    def parts(self, values: Any) -> list[Tree]:
-        """Encode numbered parts."""
-        return [self.part(value, f"[{index}]") for index, value in enumerate(values)]
-
     def encode(self, value: Any) -> Tree:
         kind = class_of(value)
         if kind is str:
@@ -53,20 +41,12 @@ class Encoder:
             return value if -SAFE_INTEGER < value < SAFE_INTEGER else {TAG: "int", "v": _digits(value)}
         if kind is float:
             return value if value - value == 0 else {TAG: "float", "v": repr(value)}
-        return self._container(value, kind)
-
-    def _container(self, value: Any, kind: type[Any]) -> Tree:
-        identity = id(value)
-        if identity in self._open:
-            raise Refusal("is circular", "store the parts once and refer to them by a key or an id", circle=identity)
-        if len(self._open) >= MAX_DEPTH:
-            raise Refusal(f"is nested deeper than {MAX_DEPTH} levels", "return flatter data, e.g. a list of rows")
-        self._open.add(identity)
+        identity = self._enter(value)
         try:
             if kind is list:
-                return self._list(value)
+                return self.parts(value)
             if kind is dict:
-                return self._dict(value)
+                return self.named(value) if _has_plain_keys(value) else {TAG: "dict", "v": self.pairs(value)}
             return self._handler_of(kind)(value, self)
         except Refusal as refusal:
             refusal.leaving(identity)
@@ -74,35 +54,64 @@ class Encoder:
         finally:
             self._open.discard(identity)
 
-    def _list(self, value: list[Any]) -> Tree:
-        encode = self.encode
-        tree: list[Tree] = []
-        try:
-            for each in value:
-                tree.append(encode(each))  # noqa: PERF401 - its length says where a refusal came from
-        except Refusal as refusal:
-            refusal.came_from(f"[{len(tree)}]")
-            raise
-        return tree
+    # Each loop below notes its place only when something is refused. They call `encode` directly, because 200 levels
+    # must fit into Python's stack.
 
-    def _dict(self, value: dict[Any, Any]) -> Tree:
-        for key in value:
-            if type(key) is not str or key == TAG or not (key.isascii() or _is_unicode(key)):
-                return {TAG: "dict", "v": self.pairs(value)}
-        encode = self.encode
-        tree: dict[str, Tree] = {}
-        key = ""
+    def part(self, value: Any, step: str) -> Tree:
+        """Encode one part of a value; `step` is how a path names it."""
         try:
-            for key, each in value.items():
-                tree[key] = encode(each)
+            return self.encode(value)
         except Refusal as refusal:
-            refusal.came_from(attribute(key))
+            refusal.came_from(step)
             raise
-        return tree
 
-    def pairs(self, mapping: Any) -> list[list[Tree]]:
+    def parts(self, values: Any) -> list[Tree]:
+        """Encode numbered parts."""
+        encode = self.encode
+        trees: list[Tree] = []
+        try:
+            for value in values:
+                trees.append(encode(value))  # noqa: PERF401 - its length says where a refusal came from
+        except Refusal as refusal:
+            refusal.came_from(f"[{len(trees)}]")
+            raise
+        return trees
+
+    def named(self, values: Mapping[str, Any]) -> dict[str, Tree]:
+        """Encode named parts."""
+        encode = self.encode
+        trees: dict[str, Tree] = {}
+        name = ""
+        try:
+            for name, value in values.items():
+                trees[name] = encode(value)
+        except Refusal as refusal:
+            refusal.came_from(attribute(name))
+            raise
+        return trees
+
+    def pairs(self, mapping: Mapping[Any, Any]) -> list[list[Tree]]:
         """Encode a mapping with any keys as `[[key, value], ...]`."""
-        return [[self.part(k, item(k)), self.part(v, item(k))] for k, v in mapping.items()]
+        encode = self.encode
+        trees: list[list[Tree]] = []
+        key = None
+        try:
+            for key, value in mapping.items():
+                trees.append([encode(key), encode(value)])
+        except Refusal as refusal:
+            refusal.came_from(item(key))
+            raise
+        return trees
+
+    def _enter(self, value: Any) -> int:
+        """Note that we are inside of this container now. Refuses one that we are inside of already."""
+        identity = id(value)
+        if identity in self._open:
+            raise Refusal("is circular", "store the parts once and refer to them by a key or an id", circle=identity)
+        if len(self._open) >= MAX_DEPTH:
+            raise Refusal(f"is nested deeper than {MAX_DEPTH} levels", "return flatter data, e.g. a list of rows")
+        self._open.add(identity)
+        return identity
 
 
 class Decoder:
@@ -114,18 +123,6 @@ class Decoder:
         self._handler_of = handler_of
         self._depth = 0
 
-    def part(self, tree: Tree, step: str) -> Any:
-        """Decode a part of a tree; `step` is how a path names it."""
-        try:
-            return self.decode(tree)
-        except Refusal as refusal:
-            refusal.came_from(step)
-            raise
-
-    def parts(self, trees: list[Tree]) -> list[Any]:
-        """Decode numbered parts."""
-        return [self.part(tree, f"[{index}]") for index, tree in enumerate(trees)]
-
     def decode(self, tree: Tree) -> Any:
         kind = class_of(tree)
         if kind is not dict and kind is not list:
@@ -135,53 +132,69 @@ class Decoder:
         self._depth += 1
         try:
             if kind is list:
-                return self._list(tree)
-            return self._tagged(tree) if TAG in tree else self._dict(tree)
+                return self.parts(tree)
+            if TAG not in tree:
+                return self.named(tree)
+            return self._handler_of(tree[TAG])(tree, self)
+        except (Refusal, RecursionError):
+            raise
+        except Exception as error:
+            raise Refusal(
+                f"was stored as {tree[TAG]!r} and cannot be rebuilt: {type(error).__name__}: {error}",
+                "the stored value is damaged, or its class changed; rerun from an earlier checkpoint",
+            ) from error
         finally:
             self._depth -= 1
 
-    def _list(self, tree: list[Tree]) -> list[Any]:
-        decode = self.decode
-        value: list[Any] = []
+    def part(self, tree: Tree, step: str) -> Any:
+        """Decode one part of a tree; `step` is how a path names it."""
         try:
-            for each in tree:
-                value.append(decode(each))  # noqa: PERF401 - its length says where a refusal came from
+            return self.decode(tree)
         except Refusal as refusal:
-            refusal.came_from(f"[{len(value)}]")
+            refusal.came_from(step)
             raise
-        return value
 
-    def _dict(self, tree: dict[str, Tree]) -> dict[str, Any]:
+    def parts(self, trees: list[Tree]) -> list[Any]:
+        """Decode numbered parts."""
         decode = self.decode
-        value: dict[str, Any] = {}
-        key = ""
+        values: list[Any] = []
         try:
-            for key, each in tree.items():
-                value[key] = decode(each)
+            for tree in trees:
+                values.append(decode(tree))  # noqa: PERF401 - its length says where a refusal came from
         except Refusal as refusal:
-            refusal.came_from(attribute(key))
+            refusal.came_from(f"[{len(values)}]")
             raise
-        return value
+        return values
 
-    def _tagged(self, tree: dict[str, Tree]) -> Any:
-        tag = tree[TAG]
-        handler = self._handler_of(tag)
+    def named(self, trees: dict[str, Tree]) -> dict[str, Any]:
+        """Decode named parts."""
+        decode = self.decode
+        values: dict[str, Any] = {}
+        name = ""
         try:
-            return handler(tree, self)
-        except (Refusal, RecursionError):
+            for name, tree in trees.items():
+                values[name] = decode(tree)
+        except Refusal as refusal:
+            refusal.came_from(attribute(name))
             raise
-        except (
-            Exception
-        ) as error:  # the store is not trusted: whatever a damaged tree makes a constructor raise, say where
-            raise Refusal(
-                f"was stored as {tag!r} and cannot be rebuilt: {type(error).__name__}: {error}",
-                "the stored value is damaged, or its class changed; rerun from an earlier checkpoint",
-            ) from error
+        return values
+
+    def pairs(self, trees: list[list[Tree]]) -> dict[Any, Any]:
+        """Decode `[[key, value], ...]`."""
+        decode = self.decode
+        values: dict[Any, Any] = {}
+        key = None
+        try:
+            for key, tree in trees:
+                values[decode(key)] = decode(tree)
+        except Refusal as refusal:
+            refusal.came_from(item(key))
+            raise
+        return values
 
 
-def pairs_of(tree: dict[str, Tree], decoder: Decoder) -> dict[Any, Any]:
-    """The dict behind `{"v": [[key, value], ...]}`."""
-    return {decoder.part(k, item(k)): decoder.part(v, item(k)) for k, v in tree["v"]}
+def _has_plain_keys(value: dict[Any, Any]) -> bool:
+    return all(class_of(key) is str and key != TAG and (key.isascii() or _is_unicode(key)) for key in value)
 
 
 def _is_unicode(text: str) -> bool:
