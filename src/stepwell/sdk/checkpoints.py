@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from stepwell.client.checks import described
 from stepwell.errors import ConfigError
 from stepwell.sdk.runtime import current
 from stepwell.sdk.words import word
-from stepwell.sdk.wrong_use import described
 
 
 @word

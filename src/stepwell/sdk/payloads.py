@@ -9,8 +9,9 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from stepwell.client.checks import described, did_you_mean
 from stepwell.errors import ConfigError, PayloadInvalid
-from stepwell.sdk.wrong_use import described, did_you_mean, source_of
+from stepwell.sdk.wrong_use import source_of
 
 if TYPE_CHECKING:
     from stepwell.sdk.schema import Schema

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 
+from stepwell.client.checks import checked_name, described
 from stepwell.errors import ConfigError
 from stepwell.model.task import QueueDeclaration
 from stepwell.sdk import registry
-from stepwell.sdk.wrong_use import checked_name, described, place
+from stepwell.sdk.wrong_use import place
 
 
 @dataclass(frozen=True, slots=True)

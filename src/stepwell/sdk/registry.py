@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stepwell.client.checks import did_you_mean
 from stepwell.errors import ConfigError
 from stepwell.model.task import Manifest
-from stepwell.sdk.wrong_use import did_you_mean
 
 if TYPE_CHECKING:
     from stepwell.sdk.queues import Queue

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NotRequired, Required, get_args, get_origin
+from typing import Annotated, Any, NotRequired, Required, cast, get_args, get_origin
 
 import pydantic
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import ErrorDetails, PydanticSerializationError, core_schema, to_jsonable_python
+from pydantic_core import ErrorDetails, PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict, is_typeddict
 
+from stepwell.client.checks import described
 from stepwell.errors import ConfigError, PayloadInvalid
-from stepwell.sdk.wrong_use import described
 
 SHOWN = 5  # problems in a message; all of them are in `problems`
 
@@ -100,9 +100,10 @@ def is_object(annotation: Any) -> bool:
     """Whether a value of this type is a JSON object: a model, dataclass, TypedDict or dict."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    kind = get_origin(annotation) or annotation
-    if not isinstance(kind, type):
+    origin = get_origin(annotation) or annotation
+    if not isinstance(origin, type):
         return False
+    kind = cast("type[Any]", origin)
     return issubclass(kind, pydantic.BaseModel | Mapping) or dataclasses.is_dataclass(kind) or is_typeddict(kind)
 
 
@@ -125,7 +126,7 @@ def _adapter(owner: str, annotation: Any) -> pydantic.TypeAdapter[Any]:
 class _Lenient(GenerateJsonSchema):
     """A part that JSON Schema has no words for (a custom validator) accepts everything there; the task still checks."""
 
-    def handle_invalid_for_json_schema(self, schema: core_schema.CoreSchema, error_info: str) -> JsonSchemaValue:
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         return {}
 
 

@@ -8,12 +8,14 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
+from stepwell.client.checks import checked_seconds, described, refuse_unknown
+from stepwell.client.options import Duration
 from stepwell.errors import ConfigError
 from stepwell.model.retry import Retry
-from stepwell.sdk.options import Duration, checked_retry, positive_seconds
+from stepwell.sdk.options import checked_retry
 from stepwell.sdk.runtime import Runtime, StepCall, StepOptions, current, transform
 from stepwell.sdk.words import word
-from stepwell.sdk.wrong_use import checked_function, described, refuse_unknown, source_of
+from stepwell.sdk.wrong_use import checked_function, source_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,11 +142,12 @@ async def _run_step(runtime: Runtime, call: StepCall) -> Any:
 
 
 def _mark_as_coroutine_function(fn: Any) -> None:
-    """`inspect.iscoroutinefunction` and its like in frameworks answer for the step as for the function below it."""
-    if hasattr(inspect, "markcoroutinefunction"):
-        inspect.markcoroutinefunction(fn)  # Python 3.12
+    """`iscoroutinefunction` answers for the step as for the function below it; frameworks ask before they await."""
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:  # Python 3.12
+        mark(fn)
     else:
-        fn._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+        fn._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
 
 
 def _settings(fn: Callable[..., Any], options: Mapping[str, Any]) -> StepOptions:
@@ -156,5 +159,5 @@ def _settings(fn: Callable[..., Any], options: Mapping[str, Any]) -> StepOptions
     return StepOptions(
         name=name,
         retry=None if retry is None else checked_retry(owner, retry),
-        timeout=None if timeout is None else positive_seconds(owner, "timeout", timeout),
+        timeout=None if timeout is None else checked_seconds(owner, "timeout", timeout),
     )

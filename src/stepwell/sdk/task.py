@@ -8,16 +8,18 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from stepwell.client.checks import checked_name
+from stepwell.client.options import TriggerFields, trigger_options
 from stepwell.errors import ConfigError
 from stepwell.model.child import TriggerOptions
 from stepwell.model.task import Isolation, TaskDeclaration
 from stepwell.sdk import registry
-from stepwell.sdk.options import TaskOptions, TriggerFields, task_settings, trigger_options
+from stepwell.sdk.options import TaskOptions, task_settings
 from stepwell.sdk.payloads import PayloadShape
 from stepwell.sdk.runtime import transform
 from stepwell.sdk.step import is_step
 from stepwell.sdk.triggers import Triggers
-from stepwell.sdk.wrong_use import checked_function, checked_name, source_of
+from stepwell.sdk.wrong_use import checked_function, source_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -143,7 +145,7 @@ class TaskWithOptions(Triggers[P, R]):
     def __init__(self, task: Task[P, R], options: TriggerFields) -> None:
         self._task = task
         self._fields = options
-        self._options = trigger_options(f"task {task.id!r}", options)
+        self._options = trigger_options(f"options of task {task.id!r}", options)
 
     @property
     def task(self) -> Task[P, R]:
@@ -164,14 +166,19 @@ class TaskWithOptions(Triggers[P, R]):
 class TaskDecorator(Protocol):
     """What `task(...)` with options gives."""
 
+    # An `async def` is a function that returns a coroutine, hence the overlap; the first overload that fits is taken.
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> BlockingTask[P, R]: ...
 
 
 @overload
-def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+def task(  # pyright: ignore[reportOverlappingOverload]
+    fn: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncTask[P, R]: ...
 @overload
 def task(fn: Callable[P, R], /) -> BlockingTask[P, R]: ...
 @overload
@@ -204,7 +211,7 @@ def task(fn: Any = None, /, **options: Any) -> Any:
                 hint="a step is called by a task: write a task that awaits this step",
             )
         checked_function("@task", function)
-        kind: Callable[..., Task[..., Any]] = AsyncTask if inspect.iscoroutinefunction(function) else BlockingTask
+        kind = cast("type[Task[..., Any]]", AsyncTask if inspect.iscoroutinefunction(function) else BlockingTask)
         return registry.add_task(kind(function, options, scope))
 
     return declare if fn is None else declare(fn)

@@ -13,6 +13,7 @@ from stepwell.sdk.step import loop_is_running
 from stepwell.sdk.words import word
 
 if TYPE_CHECKING:
+    from stepwell.client.blocking_handles import RunHandle as BlockingRunHandle
     from stepwell.client.handles import BatchHandle, RunHandle
     from stepwell.errors import RunFailed
     from stepwell.sdk.task import Task
@@ -48,23 +49,23 @@ class Triggers(Generic[P, R]):
         """
         from stepwell.client.handles import RunHandle
 
-        spec, runtime = self._spec(args, kwargs), current()
+        spec, runtime = self.spec(args, kwargs), current()
         if runtime is not None:
             return RunHandle((await runtime.trigger(self.task.id, [spec]))[0])
         from stepwell.client.default import default_client
 
         return await default_client().send(spec)
 
-    def trigger_sync(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
-        """`trigger` for code that is not async; in a `def` task it is a checkpoint."""
-        from stepwell.client.handles import RunHandle
+    def trigger_sync(self, *args: P.args, **kwargs: P.kwargs) -> BlockingRunHandle[R]:
+        """`trigger` for code that is not async, as is its handle; in a `def` task it is a checkpoint."""
+        from stepwell.client.blocking_handles import RunHandle
 
-        spec, runtime = self._spec(args, kwargs), blocking_runtime("trigger_sync", "await task.trigger(...)")
+        spec, runtime = self.spec(args, kwargs), blocking_runtime("trigger_sync", "await task.trigger(...)")
         if runtime is not None:
             return RunHandle(runtime.blocking(lambda: runtime.trigger(self.task.id, [spec]))[0])
         from stepwell.client.default import default_sync_client
 
-        return RunHandle(default_sync_client().send(spec).id)
+        return default_sync_client().send(spec)
 
     @word
     async def batch_trigger(self, payloads: Iterable[Any]) -> BatchHandle[R]:
@@ -74,7 +75,7 @@ class Triggers(Generic[P, R]):
         """
         from stepwell.client.handles import BatchHandle, RunHandle
 
-        specs, runtime = self._specs(payloads), current()
+        specs, runtime = self.specs(payloads), current()
         if runtime is not None:
             ids = await runtime.trigger(self.task.id, specs) if specs else []
             return BatchHandle(None, [RunHandle(run_id) for run_id in ids])
@@ -91,8 +92,8 @@ class Triggers(Generic[P, R]):
             ConfigError: outside a run.
         """
         spec, runtime = (
-            self._spec(args, kwargs),
-            current() or self._outside("trigger_and_wait", "await handle.result()"),
+            self.spec(args, kwargs),
+            current() or self.outside("trigger_and_wait", "await handle.result()"),
         )
         return _output((await runtime.trigger_and_wait(self.task.id, [spec]))[0])
 
@@ -109,15 +110,19 @@ class Triggers(Generic[P, R]):
 
         Raises as `trigger_and_wait`; when one payload does not fit, nothing is triggered.
         """
-        specs, runtime = self._specs(payloads), current() or self._outside("map", "batch_trigger and batch.results()")
+        specs, runtime = self.specs(payloads), current() or self.outside("map", "batch_trigger and batch.results()")
         outcomes = await runtime.trigger_and_wait(self.task.id, specs) if specs else []
         return outputs(outcomes, return_exceptions=return_exceptions)
 
-    def _spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildSpec:
+    # ---- for these verbs and their twins in `stepwell.sync` ----
+
+    def spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildSpec:
+        """One run to trigger. Raises PayloadInvalid."""
         payload, payload_type = self.task.encode_payload(args, kwargs)
         return ChildSpec(self.task.id, payload, payload_type, self.trigger_options())
 
-    def _specs(self, payloads: Iterable[Any]) -> list[ChildSpec]:
+    def specs(self, payloads: Iterable[Any]) -> list[ChildSpec]:
+        """A run to trigger for each payload. Raises PayloadInvalid that names the payload."""
         options, specs = self.trigger_options(), list[ChildSpec]()
         for index, item in enumerate(payloads):
             try:
@@ -127,7 +132,8 @@ class Triggers(Generic[P, R]):
             specs.append(ChildSpec(self.task.id, payload, payload_type, options))
         return specs
 
-    def _outside(self, verb: str, instead: str) -> NoReturn:
+    def outside(self, verb: str, instead: str) -> NoReturn:
+        """Raises ConfigError: this verb waits, which only a run can."""
         raise ConfigError(
             f"{verb} of task {self.task.id!r} was called outside a run, where nothing can be suspended",
             hint=f"inside a task it waits durably; here trigger it and use {instead}",

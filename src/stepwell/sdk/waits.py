@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from stepwell.client.checks import epoch_seconds
 from stepwell.primitives.duration import seconds
-from stepwell.sdk.options import epoch_seconds
 from stepwell.sdk.runtime import current
 from stepwell.sdk.words import word
 

@@ -1,0 +1,262 @@
+"""`Stepwell`: the client for async code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx2
+
+from stepwell.client import fleet, runs, triggering
+from stepwell.client.connection import find_connection
+from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
+from stepwell.client.handles import BatchHandle, RunHandle
+from stepwell.client.options import Duration, TriggerFields
+from stepwell.client.retrying import delay_after_reply, delay_after_silence
+from stepwell.client.runs import Filter
+from stepwell.client.specs import spec_of
+from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
+from stepwell.client.watching import Message, Seen, Watch
+from stepwell.model.child import ChildSpec
+from stepwell.primitives.duration import seconds
+from stepwell.protocol.fleet import Dead, Health, QueueView, TaskView, WorkerView
+from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
+from stepwell.protocol.wire import UNSET
+
+T = TypeVar("T")
+
+
+class Stepwell:
+    """A client of one server and one environment.
+
+    url and api_key default to STEPWELL_URL and STEPWELL_API_KEY, or else to those of a `stepwell dev` in this project.
+    Requests that got no answer, or one that asks to come again, are repeated up to 5 times with growing delays; no
+    repetition makes a second run. Use it as `async with Stepwell() as client`, or call `aclose()`.
+
+    Every method raises Unauthorized for a wrong key, NotFound for an id that this environment does not have,
+    ConnectionFailed when there was no answer, and ApiError for any other refusal.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`transport` carries the requests instead of the network, e.g. `httpx2.ASGITransport(app)`.
+
+        Raises:
+            ConfigError: no server is named, or no key.
+        """
+        self._connection = find_connection(url, api_key)
+        self._http = httpx2.AsyncClient(
+            base_url=self._connection.url, headers=headers_of(self._connection), transport=transport
+        )
+        self.runs = Runs(self)
+        self.dead = DeadLetters(self)
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._connection.url
+
+    async def trigger(self, task_id: str, payload: Any = None, **options: Unpack[TriggerFields]) -> RunHandle[Any]:
+        """Triggers a run of a task by its id; `payload` is what it takes as JSON: its parameters by name.
+
+        Raises:
+            NotFound: no worker has registered the task. PayloadInvalid: the payload does not fit its parameters.
+        """
+        return await self.send(spec_of(task_id, payload, options))
+
+    async def batch_trigger(
+        self, task_id: str, payloads: Sequence[Any], **options: Unpack[TriggerFields]
+    ) -> BatchHandle[Any]:
+        """Triggers a run for each payload, with the same options. Raises as `trigger`."""
+        return await self.send_batch([spec_of(task_id, payload, options) for payload in payloads])
+
+    async def send(self, spec: ChildSpec) -> RunHandle[Any]:
+        """Triggers what a task has encoded."""
+        triggered = await self.ask(triggering.trigger(spec))
+        return RunHandle(triggered.id, self, cached=triggered.is_cached)
+
+    async def send_batch(self, specs: Sequence[ChildSpec]) -> BatchHandle[Any]:
+        """Triggers many of them."""
+        if not specs:
+            return BatchHandle(None, [])
+        accepted = await self.ask(triggering.batch(specs))
+        return BatchHandle(accepted.id, [RunHandle(run_id, self) for run_id in accepted.run_ids], accepted.errors)
+
+    def handle(self, run_id: str) -> RunHandle[Any]:
+        """The handle of a run by its id; nothing is asked yet."""
+        return RunHandle(run_id, self)
+
+    async def queues(self) -> list[QueueView]:
+        """The environment's queues, with what runs and waits in them."""
+        return await self.ask(fleet.list_queues())
+
+    async def tasks(self) -> list[TaskView]:
+        """The environment's tasks, as their workers declared them."""
+        return await self.ask(fleet.list_tasks())
+
+    async def workers(self) -> list[WorkerView]:
+        """The environment's workers."""
+        return await self.ask(fleet.list_workers())
+
+    async def health(self) -> Health:
+        """Whether the server is ready. Raises ConnectionFailed when it is not."""
+        return await self.ask(fleet.health())
+
+    async def aclose(self) -> None:
+        """Closes its connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Stepwell {self.url}>"
+
+    # ---- carrying calls out ----
+
+    async def ask(self, exchange: Exchange[T]) -> T:
+        """Carries an exchange out and returns its outcome."""
+        try:
+            call = next(exchange)
+            while True:
+                call = exchange.send(await self._reply(call))
+        except StopIteration as done:
+            return done.value
+
+    async def follow(self, watch: Watch) -> AsyncIterator[Seen]:
+        """What a watch sees, until its run has ended."""
+        tried = 0
+        while not watch.ended:
+            tried += 1
+            call = watch.call()
+            try:
+                async for message in self._messages(call):
+                    tried = 1
+                    seen = watch.take(message)
+                    if seen is not None:
+                        yield seen
+            except httpx2.TransportError as error:
+                if delay_after_silence(call, tried, sent=was_sent(error)) is None:
+                    raise_silence(self._connection, call, error, tried)
+            if not watch.ended:
+                await asyncio.sleep(delay_after_silence(call, min(tried, 4), sent=True) or 0.0)
+
+    async def _messages(self, call: Call) -> AsyncIterator[Message]:
+        timeout = timeout_of(call)
+        async with self._http.stream(call.method, call.url, headers=call.headers, timeout=timeout) as response:
+            if response.status_code != 200:
+                await response.aread()
+                raise_for_refusal(reply_of(response))
+            async for event in httpx2.EventSource(response):
+                yield Message(event.event, event.data)
+
+    async def _reply(self, call: Call) -> Reply:
+        delay: float | None = call.pause
+        tried = 0
+        while True:
+            if delay:
+                await asyncio.sleep(delay)
+            tried += 1
+            try:
+                response = await self._http.request(
+                    call.method, call.url, content=call.content, headers=call.headers, timeout=timeout_of(call)
+                )
+            except httpx2.TransportError as error:
+                delay = delay_after_silence(call, tried, sent=was_sent(error))
+                if delay is None:
+                    raise_silence(self._connection, call, error, tried)
+            else:
+                reply = reply_of(response)
+                delay = delay_after_reply(call, reply, tried)
+                if delay is None:
+                    return reply
+
+
+class Runs:
+    """`client.runs`: everything about runs."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    async def retrieve(self, run_id: str) -> RunDetail:
+        """The run in full: status, times, payload, output, failure, related runs."""
+        return await self._client.ask(runs.retrieve(run_id))
+
+    async def list(self, *, limit: int = 20, **filters: Unpack[Filter]) -> RunList:
+        """One page of runs, newest first. `status` takes our names, several with commas between; `period` is "24h";
+        `after` and `before` are cursors from a page's `pagination`."""
+        return await self._client.ask(runs.list_runs(limit, filters))
+
+    async def result(self, run_id: str, timeout: Duration | None = None) -> Any:
+        """The run's output, once it has ended. Raises RunFailed when it has none, TimeoutError after `timeout`."""
+        return await self._client.ask(runs.result(run_id, None if timeout is None else seconds(timeout)))
+
+    async def cancel(self, run_id: str, reason: str | None = None) -> Canceled:
+        """Cancels a run and its children; `canceled` is False when it had ended before, as `state`."""
+        return await self._client.ask(runs.cancel(run_id, reason))
+
+    async def replay(self, run_id: str) -> RunHandle[Any]:
+        """A new run with the same payload, from the start."""
+        return RunHandle((await self._client.ask(runs.replay(run_id))).id, self._client)
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        from_checkpoint: str | int | None = None,
+        payload: Any = UNSET,
+        changes: Mapping[str, Any] | None = None,
+    ) -> RunHandle[Any]:
+        """A new run that keeps this one's journal before a checkpoint (its name, key or number) and goes on from there.
+
+        Without a checkpoint it begins at the start. `changes` are other values for kept checkpoints.
+        """
+        forked = await self._client.ask(runs.fork(run_id, from_checkpoint, payload, changes))
+        return RunHandle(forked.id, self._client)
+
+    async def journal(self, run_id: str, *, after: int = -1) -> Sequence[CheckpointView]:
+        """The run's checkpoints in order, those beyond number `after`."""
+        return await self._client.ask(runs.journal(run_id, after))
+
+    async def attempts(self, run_id: str) -> Sequence[AttemptView]:
+        """The run's attempts, in order."""
+        return await self._client.ask(runs.attempts(run_id))
+
+    async def events(self, run_id: str, *, after: int = -1) -> Sequence[EventView]:
+        """What happened to the run, in order, beyond number `after`."""
+        return await self._client.ask(runs.events(run_id, after))
+
+    async def logs(self, run_id: str, *, after: int = -1) -> Sequence[LogView]:
+        """What the run's code printed and logged, beyond number `after`."""
+        return await self._client.ask(runs.logs(run_id, after))
+
+    def watch(self, run_id: str) -> AsyncIterator[Seen]:
+        """Follows a run: itself at each change, its events, checkpoints and logs as they come; ends with the run."""
+        return self._client.follow(Watch(run_id))
+
+
+class DeadLetters:
+    """`client.dead`: failed runs that nobody has dealt with yet."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    async def list(self, *, limit: int = 50, after: str | None = None, task: str | None = None) -> Dead:
+        """One page of them, newest first."""
+        return await self._client.ask(fleet.list_dead(limit, after, task))
+
+    async def redrive(self, run_id: str) -> RunHandle[Any]:
+        """Runs one again as a new run, and takes it off the list."""
+        return RunHandle((await self._client.ask(fleet.redrive(run_id))).id, self._client)

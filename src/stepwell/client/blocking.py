@@ -1,0 +1,265 @@
+"""`stepwell.sync.Stepwell`: the client for code that is not async. Word for word the twin of `asynchronous`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx2
+
+from stepwell.client import fleet, runs, triggering
+from stepwell.client.blocking_handles import BatchHandle, RunHandle
+from stepwell.client.connection import find_connection
+from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
+from stepwell.client.options import Duration, TriggerFields
+from stepwell.client.retrying import delay_after_reply, delay_after_silence
+from stepwell.client.runs import Filter
+from stepwell.client.specs import spec_of
+from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
+from stepwell.client.watching import Message, Seen, Watch
+from stepwell.model.child import ChildSpec
+from stepwell.primitives.duration import seconds
+from stepwell.protocol.fleet import Dead, Health, QueueView, TaskView, WorkerView
+from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
+from stepwell.protocol.wire import UNSET
+
+T = TypeVar("T")
+
+
+class Stepwell:
+    """A client of one server and one environment.
+
+    url and api_key default to STEPWELL_URL and STEPWELL_API_KEY, or else to those of a `stepwell dev` in this project.
+    Requests that got no answer, or one that asks to come again, are repeated up to 5 times with growing delays; no
+    repetition makes a second run. Any thread may use it. Use it as `with Stepwell() as client`, or call `close()`.
+
+    Every method raises Unauthorized for a wrong key, NotFound for an id that this environment does not have,
+    ConnectionFailed when there was no answer, and ApiError for any other refusal.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """`transport` carries the requests instead of the network, e.g. `httpx2.WSGITransport(app)`.
+
+        Raises:
+            ConfigError: no server is named, or no key.
+        """
+        self._connection = find_connection(url, api_key)
+        self._http = httpx2.Client(
+            base_url=self._connection.url, headers=headers_of(self._connection), transport=transport
+        )
+        self.runs = Runs(self)
+        self.dead = DeadLetters(self)
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._connection.url
+
+    def trigger(self, task_id: str, payload: Any = None, **options: Unpack[TriggerFields]) -> RunHandle[Any]:
+        """Triggers a run of a task by its id; `payload` is what it takes as JSON: its parameters by name.
+
+        Raises:
+            NotFound: no worker has registered the task. PayloadInvalid: the payload does not fit its parameters.
+        """
+        return self.send(spec_of(task_id, payload, options))
+
+    def batch_trigger(
+        self, task_id: str, payloads: Sequence[Any], **options: Unpack[TriggerFields]
+    ) -> BatchHandle[Any]:
+        """Triggers a run for each payload, with the same options. Raises as `trigger`."""
+        return self.send_batch([spec_of(task_id, payload, options) for payload in payloads])
+
+    def send(self, spec: ChildSpec) -> RunHandle[Any]:
+        """Triggers what a task has encoded."""
+        triggered = self.ask(triggering.trigger(spec))
+        return RunHandle(triggered.id, self, cached=triggered.is_cached)
+
+    def send_batch(self, specs: Sequence[ChildSpec]) -> BatchHandle[Any]:
+        """Triggers many of them."""
+        if not specs:
+            return BatchHandle(None, [])
+        accepted = self.ask(triggering.batch(specs))
+        return BatchHandle(accepted.id, [RunHandle(run_id, self) for run_id in accepted.run_ids], accepted.errors)
+
+    def handle(self, run_id: str) -> RunHandle[Any]:
+        """The handle of a run by its id; nothing is asked yet."""
+        return RunHandle(run_id, self)
+
+    def queues(self) -> list[QueueView]:
+        """The environment's queues, with what runs and waits in them."""
+        return self.ask(fleet.list_queues())
+
+    def tasks(self) -> list[TaskView]:
+        """The environment's tasks, as their workers declared them."""
+        return self.ask(fleet.list_tasks())
+
+    def workers(self) -> list[WorkerView]:
+        """The environment's workers."""
+        return self.ask(fleet.list_workers())
+
+    def health(self) -> Health:
+        """Whether the server is ready. Raises ConnectionFailed when it is not."""
+        return self.ask(fleet.health())
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Stepwell {self.url}>"
+
+    # ---- carrying calls out ----
+
+    def ask(self, exchange: Exchange[T]) -> T:
+        """Carries an exchange out and returns its outcome."""
+        try:
+            call = next(exchange)
+            while True:
+                call = exchange.send(self._reply(call))
+        except StopIteration as done:
+            return done.value
+
+    def follow(self, watch: Watch) -> Iterator[Seen]:
+        """What a watch sees, until its run has ended."""
+        tried = 0
+        while not watch.ended:
+            tried += 1
+            call = watch.call()
+            try:
+                for message in self._messages(call):
+                    tried = 1
+                    seen = watch.take(message)
+                    if seen is not None:
+                        yield seen
+            except httpx2.TransportError as error:
+                if delay_after_silence(call, tried, sent=was_sent(error)) is None:
+                    raise_silence(self._connection, call, error, tried)
+            if not watch.ended:
+                self._pause(delay_after_silence(call, min(tried, 4), sent=True) or 0.0)
+
+    def _pause(self, delay: float) -> None:
+        threading.Event().wait(delay)
+
+    def _messages(self, call: Call) -> Iterator[Message]:
+        timeout = timeout_of(call)
+        with self._http.stream(call.method, call.url, headers=call.headers, timeout=timeout) as response:
+            if response.status_code != 200:
+                response.read()
+                raise_for_refusal(reply_of(response))
+            for event in httpx2.EventSource(response):
+                yield Message(event.event, event.data)
+
+    def _reply(self, call: Call) -> Reply:
+        delay: float | None = call.pause
+        tried = 0
+        while True:
+            if delay:
+                self._pause(delay)
+            tried += 1
+            try:
+                response = self._http.request(
+                    call.method, call.url, content=call.content, headers=call.headers, timeout=timeout_of(call)
+                )
+            except httpx2.TransportError as error:
+                delay = delay_after_silence(call, tried, sent=was_sent(error))
+                if delay is None:
+                    raise_silence(self._connection, call, error, tried)
+            else:
+                reply = reply_of(response)
+                delay = delay_after_reply(call, reply, tried)
+                if delay is None:
+                    return reply
+
+
+class Runs:
+    """`client.runs`: everything about runs."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    def retrieve(self, run_id: str) -> RunDetail:
+        """The run in full: status, times, payload, output, failure, related runs."""
+        return self._client.ask(runs.retrieve(run_id))
+
+    def list(self, *, limit: int = 20, **filters: Unpack[Filter]) -> RunList:
+        """One page of runs, newest first. `status` takes our names, several with commas between; `period` is "24h";
+        `after` and `before` are cursors from a page's `pagination`."""
+        return self._client.ask(runs.list_runs(limit, filters))
+
+    def result(self, run_id: str, timeout: Duration | None = None) -> Any:
+        """The run's output, once it has ended. Raises RunFailed when it has none, TimeoutError after `timeout`."""
+        return self._client.ask(runs.result(run_id, None if timeout is None else seconds(timeout)))
+
+    def cancel(self, run_id: str, reason: str | None = None) -> Canceled:
+        """Cancels a run and its children; `canceled` is False when it had ended before, as `state`."""
+        return self._client.ask(runs.cancel(run_id, reason))
+
+    def replay(self, run_id: str) -> RunHandle[Any]:
+        """A new run with the same payload, from the start."""
+        return RunHandle((self._client.ask(runs.replay(run_id))).id, self._client)
+
+    def fork(
+        self,
+        run_id: str,
+        *,
+        from_checkpoint: str | int | None = None,
+        payload: Any = UNSET,
+        changes: Mapping[str, Any] | None = None,
+    ) -> RunHandle[Any]:
+        """A new run that keeps this one's journal before a checkpoint (its name, key or number) and goes on from there.
+
+        Without a checkpoint it begins at the start. `changes` are other values for kept checkpoints.
+        """
+        forked = self._client.ask(runs.fork(run_id, from_checkpoint, payload, changes))
+        return RunHandle(forked.id, self._client)
+
+    def journal(self, run_id: str, *, after: int = -1) -> Sequence[CheckpointView]:
+        """The run's checkpoints in order, those beyond number `after`."""
+        return self._client.ask(runs.journal(run_id, after))
+
+    def attempts(self, run_id: str) -> Sequence[AttemptView]:
+        """The run's attempts, in order."""
+        return self._client.ask(runs.attempts(run_id))
+
+    def events(self, run_id: str, *, after: int = -1) -> Sequence[EventView]:
+        """What happened to the run, in order, beyond number `after`."""
+        return self._client.ask(runs.events(run_id, after))
+
+    def logs(self, run_id: str, *, after: int = -1) -> Sequence[LogView]:
+        """What the run's code printed and logged, beyond number `after`."""
+        return self._client.ask(runs.logs(run_id, after))
+
+    def watch(self, run_id: str) -> Iterator[Seen]:
+        """Follows a run: itself at each change, its events, checkpoints and logs as they come; ends with the run."""
+        return self._client.follow(Watch(run_id))
+
+
+class DeadLetters:
+    """`client.dead`: failed runs that nobody has dealt with yet."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    def list(self, *, limit: int = 50, after: str | None = None, task: str | None = None) -> Dead:
+        """One page of them, newest first."""
+        return self._client.ask(fleet.list_dead(limit, after, task))
+
+    def redrive(self, run_id: str) -> RunHandle[Any]:
+        """Runs one again as a new run, and takes it off the list."""
+        return RunHandle((self._client.ask(fleet.redrive(run_id))).id, self._client)

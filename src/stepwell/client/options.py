@@ -1,0 +1,64 @@
+"""How a run may be triggered: the options by name, checked, in the units that are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeAlias, TypedDict
+
+from stepwell.client.checks import epoch_seconds, refuse_unknown
+from stepwell.client.given import Given
+from stepwell.model.child import TriggerOptions
+
+Duration: TypeAlias = float | str | timedelta
+
+
+class Named(Protocol):
+    """A queue as declared in code."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class TriggerFields(TypedDict, total=False):
+    """The options of a trigger.
+
+    queue: instead of the task's own. concurrency_key: a limit of its own per key, e.g. a tenant. priority: larger goes
+    first. delay: not before then, a duration or a datetime. ttl: a run that has not begun by then expires.
+    idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days). max_attempts, max_duration: instead
+    of the declared ones. tags: added to the declared ones. metadata: the run's first metadata.
+    """
+
+    queue: Named | str | None
+    concurrency_key: str | None
+    priority: int | None
+    delay: Duration | datetime | None
+    ttl: Duration | None
+    idempotency_key: str | None
+    idempotency_key_ttl: Duration | None
+    max_attempts: int | None
+    max_duration: Duration | None
+    tags: Sequence[str] | None
+    metadata: Mapping[str, Any] | None
+
+
+def trigger_options(owner: str, options: Mapping[str, Any]) -> TriggerOptions:
+    """The options as they are stored. Raises ConfigError that names the option."""
+    refuse_unknown(owner, options, TriggerFields.__annotations__)
+    given = Given(owner, options)
+    delay = given.get("delay")
+    moment = epoch_seconds(delay, f"{owner}: delay") if isinstance(delay, datetime) else None
+    return TriggerOptions(
+        queue=given.queue("queue"),
+        concurrency_key=given.text("concurrency_key"),
+        priority=given.whole("priority"),
+        delay=given.duration("delay", zero=True) if moment is None else None,
+        delay_until=moment,
+        ttl=given.duration("ttl"),
+        idempotency_key=given.text("idempotency_key"),
+        idempotency_key_ttl=given.duration("idempotency_key_ttl"),
+        max_attempts=given.whole("max_attempts", smallest=1),
+        max_duration=given.duration("max_duration"),
+        tags=given.tags("tags"),
+        metadata=given.document("metadata"),
+    )

@@ -1,0 +1,164 @@
+"""What can be asked of a run, and done to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypedDict, TypeVar
+
+import msgspec
+
+from stepwell.client.exchange import Exchange, Reply, ask, call, raise_for_refusal, read
+from stepwell.client.outcomes import failure_of, outcome_of, output_of
+from stepwell.errors import NotFound
+from stepwell.protocol import operations
+from stepwell.protocol.operations import Operation
+from stepwell.protocol.runs import (
+    After,
+    Attempts,
+    AttemptView,
+    Cancel,
+    Canceled,
+    CheckpointView,
+    Empty,
+    Events,
+    EventView,
+    Fork,
+    Journal,
+    Logs,
+    LogView,
+    RunDetail,
+    RunFilter,
+    RunList,
+    WaitQuery,
+)
+from stepwell.protocol.triggering import Result
+from stepwell.protocol.wire import UNSET, Id
+
+V_co = TypeVar("V_co", covariant=True)
+V = TypeVar("V")
+
+HOLD = 20.0  # seconds for which the server holds a question after a result
+SLACK = 15.0  # seconds on top of that for the answer to come
+AGAIN = 0.5  # seconds before asking again, when the answer came early: a server that drains does not hold
+UNFINISHED = "run-unfinished"
+
+
+class Filter(TypedDict, total=False):
+    """Which runs to list. status: names of ours, separated by commas. period: those created in the last "24h"."""
+
+    status: str | None
+    task: str | None
+    tag: str | None
+    queue: str | None
+    batch: str | None
+    parent: str | None
+    period: str | None
+    after: str | None
+    before: str | None
+
+
+def retrieve(run_id: str) -> Exchange[RunDetail]:
+    return ask(operations.GET_RUN, RunDetail, run_id=run_id)
+
+
+def list_runs(limit: int, filters: Filter) -> Exchange[RunList]:
+    return ask(operations.LIST_RUNS, RunList, query=RunFilter(page_size=limit, **filters))
+
+
+def cancel(run_id: str, reason: str | None) -> Exchange[Canceled]:
+    return ask(operations.CANCEL_RUN, Canceled, Cancel(reason=reason), run_id=run_id)
+
+
+def replay(run_id: str) -> Exchange[Id]:
+    return ask(operations.REPLAY_RUN, Id, Empty(), repeatable=False, run_id=run_id)
+
+
+def fork(run_id: str, at: str | int | None, payload: Any, changes: Mapping[str, Any] | None) -> Exchange[Id]:
+    body = Fork(from_checkpoint=at, payload=UNSET if payload is UNSET else raw(payload), changes=plain(changes or {}))
+    return ask(operations.FORK_RUN, Id, body, repeatable=False, run_id=run_id)
+
+
+def attempts(run_id: str) -> Exchange[list[AttemptView]]:
+    return (yield from ask(operations.GET_ATTEMPTS, Attempts, run_id=run_id)).data
+
+
+def journal(run_id: str, after: int) -> Exchange[list[CheckpointView]]:
+    return _numbered(operations.GET_JOURNAL, Journal, run_id, after)
+
+
+def events(run_id: str, after: int) -> Exchange[list[EventView]]:
+    return _numbered(operations.GET_EVENTS, Events, run_id, after)
+
+
+def logs(run_id: str, after: int) -> Exchange[list[LogView]]:
+    return _numbered(operations.GET_LOGS, Logs, run_id, after)
+
+
+def result(run_id: str, timeout: float | None, clock: Callable[[], float] = time.monotonic) -> Exchange[Any]:
+    """The run's output, as soon as it has ended.
+
+    Raises:
+        RunFailed: it ended without one. TimeoutError: it had not ended after `timeout` seconds; it goes on.
+    """
+    begun, pause = clock(), 0.0
+    while True:
+        left = None if timeout is None else max(0.0, timeout - (clock() - begun))
+        hold = HOLD if left is None else min(HOLD, left)
+        asked = clock()
+        reply = yield call(
+            operations.GET_RESULT, query=WaitQuery(wait=round(hold, 3)), within=hold + SLACK, pause=pause, run_id=run_id
+        )
+        if not _is_unfinished(reply):
+            return _output(read(reply, Result))
+        if timeout is not None and clock() - begun >= timeout:
+            raise TimeoutError(f"run {run_id} had not ended after {timeout:g} s; it goes on")
+        pause = 0.0 if clock() - asked >= min(hold, 1.0) else AGAIN
+
+
+def raw(payload: Any) -> msgspec.Raw:
+    """Any Python value as the plain JSON that a payload is. Raises CheckpointError for what has no JSON."""
+    from stepwell.codec.payload import TAGGED, Packet, plain_bytes
+    from stepwell.codec.values import dumps
+
+    return msgspec.Raw(plain_bytes(Packet(dumps(payload), TAGGED)))
+
+
+def plain(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): raw(value) for key, value in changes.items()}
+
+
+def _output(ended: Result) -> Any:
+    outcome = outcome_of(ended)
+    failure = failure_of(outcome)
+    if failure is not None:
+        raise failure
+    return output_of(outcome)
+
+
+def _is_unfinished(reply: Reply) -> bool:
+    if reply.status != 404:
+        return False
+    try:
+        raise_for_refusal(reply)
+    except NotFound as error:
+        return error.code == UNFINISHED
+    return False
+
+
+class _NumberedPage(Protocol[V_co]):
+    @property
+    def data(self) -> Sequence[V_co]: ...
+    @property
+    def next(self) -> int | None: ...
+
+
+def _numbered(operation: Operation, page: type[_NumberedPage[V]], run_id: str, after: int) -> Exchange[list[V]]:
+    """All pages of something that is numbered, from `after` on."""
+    found: list[V] = []
+    following: int | None = after
+    while following is not None:
+        part = yield from ask(operation, page, query=After(after=following), run_id=run_id)
+        found += part.data
+        following = part.next
+    return found

@@ -1,0 +1,28 @@
+"""A run to trigger, from a task's id and a payload, for callers who do not have the task itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stepwell.client.checks import checked_name
+from stepwell.client.options import trigger_options
+from stepwell.client.runs import raw
+from stepwell.codec.payload import JSON
+from stepwell.errors import CheckpointError, PayloadInvalid
+from stepwell.model.child import ChildSpec
+
+
+def spec_of(task_id: str, payload: Any, options: Mapping[str, Any]) -> ChildSpec:
+    """Raises ConfigError for a wrong option, PayloadInvalid for what cannot be written as JSON."""
+    checked_name("task", task_id)
+    chosen = trigger_options(f"trigger of {task_id!r}", options)
+    try:
+        encoded = bytes(raw(payload))
+    except CheckpointError as error:
+        raise PayloadInvalid(
+            f"payload of task {task_id!r} cannot be written as JSON: {error.message}",
+            problems=[{"field": "", "reason": error.message}],
+            hint=error.hint,
+        ) from None
+    return ChildSpec(task_id, encoded, JSON, chosen)

@@ -1,0 +1,110 @@
+"""Triggering a run, and many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from stepwell.client.exchange import Exchange, ask, call, read
+from stepwell.errors import ApiError, NotFound
+from stepwell.model.child import ChildSpec, TriggerOptions
+from stepwell.protocol import operations
+from stepwell.protocol.triggering import (
+    Batch,
+    BatchCreated,
+    BatchItem,
+    CreateBatch,
+    ItemError,
+    ItemsAccepted,
+    Options,
+    QueueChoice,
+    Trigger,
+    Triggered,
+)
+
+# One request of a batch's stream: small enough to be sent again without regret.
+LINES_AT_ONCE = 1000
+BYTES_AT_ONCE = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A batch as the server took it: the ids of its runs in the order of the payloads, and what was refused."""
+
+    id: str
+    run_ids: list[str]
+    errors: list[ItemError]
+
+
+def trigger(spec: ChildSpec) -> Exchange[Triggered]:
+    """Triggers one run. Sent again it makes no second one: the request's own key is the same."""
+    body = Trigger(payload=msgspec.Raw(spec.payload), options=wire_options(spec))
+    return ask(operations.TRIGGER, Triggered, body, task_id=spec.task_id)
+
+
+def batch(specs: Sequence[ChildSpec]) -> Exchange[Accepted]:
+    """Triggers many runs: announces the batch, streams its items, reads the ids of its runs."""
+    names = sorted({spec.task_id for spec in specs})
+    announced = CreateBatch(run_count=len(specs), task_identifiers=names)
+    made = yield from ask(operations.CREATE_BATCH, BatchCreated, announced)
+    sealed = False
+    for content in _streams(specs):
+        reply = yield call(operations.BATCH_ITEMS, content, batch_id=made.id)
+        sealed = read(reply, ItemsAccepted).sealed
+    if not sealed:
+        raise ApiError(
+            f"batch {made.id} of {len(specs)} runs was not sealed", hint="look at it, then trigger what is missing"
+        )
+    stored = yield from ask(operations.GET_BATCH, Batch, batch_id=made.id)
+    errors = stored.processing.errors
+    if errors and not stored.runs:
+        raise _refusal(errors[0])
+    return Accepted(made.id, stored.runs, errors)
+
+
+def wire_options(spec: ChildSpec) -> Options:
+    """The options as the API takes them: durations in seconds, moments in ISO 8601."""
+    options = spec.options
+    return Options(
+        payload_type=spec.payload_type,
+        queue=None if options.queue is None else QueueChoice(name=options.queue),
+        concurrency_key=options.concurrency_key,
+        priority=options.priority,
+        delay=_delay(options),
+        ttl=options.ttl,
+        idempotency_key=options.idempotency_key,
+        idempotencyKeyTTL=options.idempotency_key_ttl,
+        max_attempts=options.max_attempts,
+        max_duration=options.max_duration,
+        tags=list(options.tags) or None,
+        metadata=None if options.metadata is None else msgspec.Raw(options.metadata),
+        test=options.test,
+    )
+
+
+def _delay(options: TriggerOptions) -> str | float | None:
+    if options.delay_until is None:
+        return options.delay
+    return datetime.fromtimestamp(options.delay_until, UTC).isoformat()
+
+
+def _streams(specs: Iterable[ChildSpec]) -> Iterator[bytes]:
+    """The items as NDJSON, in bodies of a bounded size."""
+    lines, size = list[bytes](), 0
+    for index, spec in enumerate(specs):
+        item = BatchItem(index=index, task=spec.task_id, payload=msgspec.Raw(spec.payload), options=wire_options(spec))
+        line = msgspec.json.encode(item)
+        if lines and (len(lines) == LINES_AT_ONCE or size + len(line) > BYTES_AT_ONCE):
+            yield b"\n".join(lines)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    yield b"\n".join(lines)
+
+
+def _refusal(error: ItemError) -> ApiError:
+    kind = NotFound if (error.error_code or "").endswith("not-found") else ApiError
+    return kind(error.error, code=error.error_code, status=404 if kind is NotFound else 400)

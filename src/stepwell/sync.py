@@ -1,0 +1,143 @@
+# ruff: noqa: A001 - `map` is the word of the SDK; nobody imports it without its module
+"""Stepwell without `await`: for `def` tasks, scripts, and web applications that are not async.
+
+In a `def` task the verbs are checkpoints, as their namesakes are in an `async` one; elsewhere they block. `Stepwell`
+is the client. May import: sdk and below. The next word of the SDK gets its twin here.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from stepwell.client.blocking import Stepwell
+from stepwell.client.blocking_handles import BatchHandle, RunHandle
+from stepwell.client.checks import epoch_seconds
+from stepwell.client.default import default_sync_client
+from stepwell.errors import RunFailed
+from stepwell.model.child import ChildOutcome
+from stepwell.primitives.duration import seconds
+from stepwell.sdk.checkpoints import checked_checkpoint_name
+from stepwell.sdk.runtime import StepCall
+from stepwell.sdk.step import StepFields, make_step
+from stepwell.sdk.triggers import Triggers, blocking_runtime, outputs
+
+__all__ = [
+    "BatchHandle",
+    "RunHandle",
+    "Stepwell",
+    "batch_trigger",
+    "checkpoint",
+    "map",
+    "sleep",
+    "sleep_until",
+    "step",
+    "trigger",
+    "trigger_and_wait",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class BlockingStepDecorator(Protocol):
+    """What `sync.step(...)` with options gives."""
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def step(**options: Unpack[StepFields]) -> BlockingStepDecorator: ...
+def step(fn: Any = None, /, **options: Any) -> Any:
+    """`stepwell.step` for the functions of `def` tasks: a call gives the value itself, also for the type checker.
+
+    Options and errors are those of `stepwell.step`.
+    """
+    return functools.partial(make_step, options, _called) if fn is None else make_step(options, _called, fn)
+
+
+def sleep(duration: float | str | timedelta) -> None:
+    """Goes on after `duration`: "1h30m", seconds, or a timedelta. In a `def` task it is a durable timer.
+
+    Raises:
+        ConfigError: it is no duration.
+    """
+    length, runtime = seconds(duration), blocking_runtime("sync.sleep", "await sleep(...)")
+    if runtime is None:
+        threading.Event().wait(length)
+    else:
+        runtime.blocking(lambda: runtime.sleep_until(runtime.now() + length))
+
+
+def sleep_until(moment: datetime) -> None:
+    """Goes on at `moment`, at once if that is past. In a `def` task it is a durable timer.
+
+    Raises:
+        ConfigError: it has no time zone.
+    """
+    when, runtime = (
+        epoch_seconds(moment, "sync.sleep_until"),
+        blocking_runtime("sync.sleep_until", "await sleep_until(...)"),
+    )
+    if runtime is None:
+        threading.Event().wait(max(0.0, when - datetime.now(UTC).timestamp()))
+    else:
+        runtime.blocking(lambda: runtime.sleep_until(when))
+
+
+def checkpoint(name: str, /, **data: Any) -> None:
+    """Stores `data` under `name` in the run's journal. Outside a run nothing happens.
+
+    Raises:
+        ConfigError: the name is none. CheckpointError: a value cannot be stored.
+    """
+    checked_checkpoint_name(name)
+    runtime = blocking_runtime("sync.checkpoint", "await checkpoint(...)")
+    if runtime is not None:
+        runtime.blocking(lambda: runtime.checkpoint(name, data))
+
+
+def trigger(task: Triggers[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+    """`task.trigger(...)`, without await. `task` may have options: `trigger(t.options(delay="1h"), topic="kelp")`."""
+    return task.trigger_sync(*args, **kwargs)
+
+
+def batch_trigger(task: Triggers[P, R], payloads: Iterable[Any]) -> BatchHandle[R]:
+    """`task.batch_trigger(payloads)`, without await."""
+    specs, runtime = task.specs(payloads), blocking_runtime("sync.batch_trigger", "await task.batch_trigger(...)")
+    if runtime is None:
+        return default_sync_client().send_batch(specs)
+    ids: list[str] = runtime.blocking(lambda: runtime.trigger(task.task.id, specs)) if specs else []
+    return BatchHandle(None, [RunHandle(run_id) for run_id in ids])
+
+
+def trigger_and_wait(task: Triggers[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`task.trigger_and_wait(...)`, without await; inside a `def` task only."""
+    spec = task.spec(args, kwargs)
+    runtime = blocking_runtime("sync.trigger_and_wait", "await task.trigger_and_wait(...)")
+    runtime = runtime or task.outside("sync.trigger_and_wait", "handle.result()")
+    outcomes = runtime.blocking(lambda: runtime.trigger_and_wait(task.task.id, [spec]))
+    return outputs(outcomes, return_exceptions=False)[0]
+
+
+@overload
+def map(task: Triggers[..., R], payloads: Iterable[Any], *, return_exceptions: Literal[False] = False) -> list[R]: ...
+@overload
+def map(task: Triggers[..., R], payloads: Iterable[Any], *, return_exceptions: bool) -> list[R | RunFailed]: ...
+def map(task: Triggers[..., Any], payloads: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
+    """`task.map(payloads)`, without await; inside a `def` task only."""
+    specs, runtime = task.specs(payloads), blocking_runtime("sync.map", "await task.map(...)")
+    runtime = runtime or task.outside("sync.map", "sync.batch_trigger and batch.results()")
+    outcomes: list[ChildOutcome] = (
+        runtime.blocking(lambda: runtime.trigger_and_wait(task.task.id, specs)) if specs else []
+    )
+    return outputs(outcomes, return_exceptions=return_exceptions)
+
+
+def _called(call: StepCall) -> Any:
+    return call.fn(*call.args, **call.kwargs)
