@@ -19,8 +19,9 @@ def is_recordable(error: BaseException) -> bool:
     """May the journal keep this as a step's outcome? Not what ends the process: then the attempt dies and the step
     runs again.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_recordable(member) for member in members_of(error))
+    members = members_of(error)
+    if members:
+        return all(is_recordable(member) for member in members)
     return isinstance(error, Exception | asyncio.CancelledError) and not isinstance(error, MemoryError)
 
 
@@ -44,7 +45,7 @@ def decode_exception(tree: Tree) -> BaseException:
     Raises:
         CheckpointError: the tree is damaged, or is not that of an exception.
     """
-    error = decode(tree) if isinstance(tree, dict) and tree.get(TAG) == "exc" else None  # pyright: ignore[reportUnknownMemberType]
+    error = decode(tree) if class_of(tree) is dict and tree.get(TAG) == "exc" else None
     if not isinstance(error, BaseException):
         raise CheckpointError(
             f"expected a stored exception, got {str(tree)[:80]!r}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import operator
 import typing
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -60,7 +59,7 @@ def _type(tree: dict[str, Any]) -> Any:
     if "union" in tree:
         return Union[tuple(_type(part) for part in tree["union"])]  # noqa: UP007 - a tuple made at run time
     if "either" in tree:
-        return functools.reduce(operator.or_, (_type(part) for part in tree["either"]))
+        return functools.reduce(lambda one, other: one | other, [_type(part) for part in tree["either"]])
     if "literal" in tree:
         return Literal[tuple(tree["literal"])]  # pyright: ignore[reportInvalidTypeForm]
     if "of" in tree:

@@ -52,7 +52,9 @@ def _mapping(tree: dict[str, Any]) -> Any:
 def _key(key: Any) -> str | None:
     if isinstance(key, str):
         return key
-    return None if class_of(key) in (list, dict) else {True: "true", False: "false", None: "null"}.get(key, str(key))
+    if class_of(key) in (list, dict):
+        return None
+    return {"None": "null", "True": "true", "False": "false"}.get(str(key), str(key))
 
 
 def _moment(tree: dict[str, Any]) -> str:

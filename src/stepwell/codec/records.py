@@ -76,7 +76,7 @@ def _member(cls: type[enum.Enum], name: str) -> enum.Enum:
 
 
 def is_named_tuple(cls: type[Any]) -> bool:
-    return issubclass(cls, tuple) and class_of(getattr(cls, "_fields", None)) is tuple
+    return class_of(getattr(cls, "_fields", None)) is tuple and issubclass(cls, tuple)
 
 
 def _encode_named_tuple(value: Any, encoder: Encoder) -> Tree:

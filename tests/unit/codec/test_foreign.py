@@ -121,8 +121,19 @@ def test_an_array_comes_back_with_its_exact_dtype_and_shape(array: np.ndarray[An
 
 @pytest.mark.parametrize(
     "scalar",
-    [np.float32(0.1), np.float64("nan"), np.int64(2**62), np.uint8(3), np.bool_(True), np.complex128(1j), np.str_("x")]
-    + [np.bytes_(b"x"), np.datetime64("2026-01-01T00:00:00.123456789"), np.timedelta64(5, "D"), np.datetime64("NaT")],
+    [
+        np.float32(0.1),
+        np.float64("nan"),
+        np.int64(2**62),
+        np.uint8(3),
+        np.bool_(True),
+        np.complex128(1j),
+        np.str_("x"),
+        np.bytes_(b"x"),
+        np.datetime64("2026-01-01T00:00:00.123456789"),
+        np.timedelta64(5, "D"),
+        np.datetime64("NaT"),
+    ],
 )
 def test_a_numpy_scalar_comes_back_as_the_same_type(scalar: Any) -> None:
     again = loads(dumps(scalar))
