@@ -168,6 +168,15 @@ class Persisted(Frame, frozen=True, array_like=True, tag="persisted"):
     seq: int
 
 
+class Rejected(Frame, frozen=True, array_like=True, tag="rejected"):
+    """The write of this run that ended with entry `seq` was refused for what it is; nothing of it was stored."""
+
+    run_id: str
+    seq: int
+    code: str
+    message: str
+
+
 class Discard(Frame, frozen=True, array_like=True, tag="discard"):
     """Let go of the run as a dead process would: no user code runs, nothing more is written (lost lease, drain)."""
 
@@ -271,7 +280,7 @@ class HeartbeatReply(msgspec.Struct, frozen=True):
 
 
 FromExecutor = WriteJournal | Suspend | Finish | AwaitChildren | WriteLogs | SetMetadata | Released
-ToExecutor = StartAttempt | Persisted | ChildrenEnded | CancelRun | Discard
+ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | CancelRun | Discard
 FromWorker = Hello | Room | Request | AwaitChildren
 ToWorker = Welcome | StartAttempt | Done | Refused | ChildrenEnded | CancelRun | LeaseLostNotice | Draining
 

@@ -1,0 +1,80 @@
+"""What one server process holds open while it runs; every handler gets it with its call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+from stepwell.errors import ConfigError
+from stepwell.server.auth import Authenticator
+from stepwell.server.gateway import Gateway
+from stepwell.server.hints import Hints
+from stepwell.server.settings import Settings
+from stepwell.storage.database import Database
+from stepwell.storage.migrations import check, migrate
+from stepwell.storage.notify import Listener
+
+
+@dataclass(slots=True)
+class Backend:
+    """draining: the server is about to go; it answers, but is not ready for new callers."""
+
+    settings: Settings
+    db: Database
+    listener: Listener
+    authenticator: Authenticator
+    hints: Hints
+    gateway: Gateway
+    loop: asyncio.AbstractEventLoop
+    draining: bool = field(default=False)
+
+    def drain(self) -> None:
+        """No longer ready; workers are asked to go elsewhere."""
+        self.draining = True
+        self.gateway.drain()
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
+    """Database, listener, gateway and services, opened in this order and closed in the other.
+
+    Raises DatabaseUnavailable, and ConfigError when the schema is not the one of this code.
+    """
+    async with AsyncExitStack() as stack:
+        await _prepare_schema(settings)
+        db = await stack.enter_async_context(
+            await Database.connect(
+                settings.database_url, max_size=settings.pool_size, application_name="stepwell server"
+            )
+        )
+        direct_url = settings.database_direct_url or settings.database_url
+        listener = await stack.enter_async_context(Listener(direct_url))
+        hints = Hints(settings.poll)
+        gateway = await stack.enter_async_context(Gateway(db, settings, hints))
+        _listen(listener, gateway, hints)
+        await stack.enter_async_context(running(db, settings.sweep))
+        yield Backend(settings, db, listener, Authenticator(db), hints, gateway, asyncio.get_running_loop())
+
+
+def backend_of(connection: HTTPConnection) -> Backend:
+    """The backend of the application that a request came to."""
+    return cast("Backend", connection.app.state.backend)
+
+
+async def _prepare_schema(settings: Settings) -> None:
+    direct_url = settings.database_direct_url or settings.database_url
+    if settings.auto_migrate:
+        await migrate(direct_url)
+    state = await check(direct_url)
+    if not state.fits:
+        wrong = [*state.pending, *state.drifted, *state.newer]
+        raise ConfigError(
+            f"the database does not have this version's schema: {', '.join(wrong)}",
+            hint="run `stepwell db migrate`; `stepwell db check` says more",
+            code="schema-outdated",
+        )

@@ -1,0 +1,66 @@
+"""Tells running attempts that the children they wait for have ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from stepwell.engine import observe
+from stepwell.errors import ConnectionFailed
+from stepwell.protocol.frames import AwaitChildren, ChildrenEnded
+from stepwell.server.connection import Connection
+from stepwell.storage.database import Database
+
+_log = structlog.get_logger("stepwell.gateway")
+
+
+class ChildrenWatch:
+    """Who waits for which children. Looked up on each hint, and every `poll` seconds all the same."""
+
+    def __init__(self, db: Database, poll: float) -> None:
+        self._db = db
+        self._poll = poll
+        self._waiting: dict[tuple[str, str], Connection] = {}
+        self._wake = asyncio.Event()
+
+    def add(self, connection: Connection, frame: AwaitChildren) -> None:
+        if connection.held.get(frame.run_id) != frame.epoch:
+            return  # not this worker's run any more; it is being told so
+        for spawn_key in frame.spawn_keys:
+            self._waiting[frame.run_id, spawn_key] = connection
+        self._wake.set()
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is gone; its worker asks again on the next one."""
+        for key in [key for key, other in self._waiting.items() if other is connection]:
+            del self._waiting[key]
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._look()
+            except ConnectionFailed as error:
+                _log.warning("cannot look for ended children", reason=error.message)
+            try:
+                async with asyncio.timeout(self._poll if self._waiting else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _look(self) -> None:
+        gone = [key for key, connection in self._waiting.items() if key[0] not in connection.held]
+        for key in gone:
+            del self._waiting[key]
+        if not self._waiting:
+            return
+        ended = await observe.ended_children(self._db, list(self._waiting))
+        for (run_id, spawn_key), outcomes in ended.items():
+            connection = self._waiting.pop((run_id, spawn_key), None)
+            if connection is not None:
+                connection.push(ChildrenEnded(run_id, spawn_key, list(outcomes)))

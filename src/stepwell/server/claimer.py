@@ -1,0 +1,95 @@
+"""Claims runs for the connected workers of one environment, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import structlog
+
+from stepwell.engine import claim, release
+from stepwell.errors import ConnectionFailed, StepwellError
+from stepwell.protocol.frames import Release, StartAttempt
+from stepwell.server.connection import Connection
+from stepwell.storage.database import Database
+
+AT_ONCE = 16
+"""Runs that one worker gets before it is the next one's turn."""
+_log = structlog.get_logger("stepwell.gateway")
+
+
+class Claimer:
+    """Runs while its environment has workers here. `wake()` when there is room or work; it looks every `poll` s anyway."""
+
+    def __init__(self, db: Database, environment_id: str, lease_seconds: float, poll: float) -> None:
+        self._db = db
+        self._environment_id = environment_id
+        self._lease_seconds = lease_seconds
+        self._poll = poll
+        self._connections: list[Connection] = []
+        self._wake = asyncio.Event()
+
+    def add(self, connection: Connection) -> None:
+        self._connections.append(connection)
+
+    def remove(self, connection: Connection) -> bool:
+        """Whether it was the last one."""
+        self._connections.remove(connection)
+        return not self._connections
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim for ever."""
+        while True:
+            self._wake.clear()
+            if await self._round():
+                continue
+            try:
+                async with asyncio.timeout(self._poll * random.uniform(0.8, 1.2)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _round(self) -> bool:
+        """Give every worker with room up to AT_ONCE runs. Whether there may be more to give."""
+        more = False
+        for connection in list(self._connections):
+            wanted = min(connection.wants_runs, AT_ONCE)
+            if wanted:
+                more |= await self._claim(connection, wanted) == wanted
+        self._connections = self._connections[1:] + self._connections[:1]  # the next round begins with another one
+        return more
+
+    async def _claim(self, connection: Connection, wanted: int) -> int:
+        try:
+            started = await claim.claim(
+                self._db,
+                self._environment_id,
+                connection.worker_id,
+                connection.task_ids,
+                wanted,
+                self._lease_seconds,
+            )
+        except ConnectionFailed as error:
+            _log.warning("cannot claim", reason=error.message)
+            return 0
+        except StepwellError as error:
+            _log.error("claim refused", worker=connection.worker_id, code=error.code, reason=error.message)
+            return 0
+        if connection.closed.is_set():
+            await give_back(self._db, connection.worker_id, started)
+            return 0
+        connection.start(started)
+        return len(started)
+
+
+async def give_back(db: Database, worker_id: str, started: list[StartAttempt]) -> None:
+    """Runs claimed for a worker that is gone before it got them. If this fails too, their leases run out."""
+    if not started:
+        return
+    try:
+        await release.release(db, worker_id, [Release(attempt.run_id, attempt.epoch) for attempt in started])
+    except StepwellError as error:
+        _log.warning("could not give runs back", runs=len(started), reason=error.message)

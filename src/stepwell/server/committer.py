@@ -1,0 +1,77 @@
+"""Gathers what many runs want to write, so that one transaction serves them all.
+
+A flush takes everything that is queued and calls the engine once; meanwhile the next batch gathers. Under load batches
+form by themselves, and an idle server adds no delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from stepwell.errors import ConnectionFailed, StepwellError
+
+Item = TypeVar("Item")
+Commit = Callable[[Sequence[Item]], Awaitable[Sequence[StepwellError | None]]]
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+_log = structlog.get_logger("stepwell.gateway")
+
+
+class Committer(Generic[Item]):
+    """Commits items in batches of at most `most`. Runs while its `run()` does; what is queued then is dropped."""
+
+    def __init__(self, name: str, commit: Commit[Item], *, most: int = 500) -> None:
+        self.name = name
+        self._commit = commit
+        self._most = most
+        self._queued: deque[tuple[Item, asyncio.Future[StepwellError | None]]] = deque()
+        self._something = asyncio.Event()
+
+    def submit(self, item: Item) -> asyncio.Future[StepwellError | None]:
+        """Queue an item. Its future holds None once it is committed, or why it was refused."""
+        future: asyncio.Future[StepwellError | None] = asyncio.get_running_loop().create_future()
+        self._queued.append((item, future))
+        self._something.set()
+        return future
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            await self._something.wait()
+            batch = [self._queued.popleft() for _ in range(min(self._most, len(self._queued)))]
+            if not self._queued:
+                self._something.clear()
+            outcomes = await self._flush([item for item, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if not future.done():
+                    future.set_result(outcome)
+
+    async def _flush(self, items: list[Item]) -> Sequence[StepwellError | None]:
+        """Commit, again and again while Postgres is away: items are held, not refused. Each verb may be repeated."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._commit(items)
+            except ConnectionFailed as error:
+                _log.warning(
+                    "holding what could not be written", what=self.name, items=len(items), reason=error.message
+                )
+            except StepwellError as error:
+                return await self._one_by_one(items, error)
+            except Exception as error:  # noqa: BLE001 - one item that breaks the statement must not take the others along
+                _log.error("a batch could not be written", what=self.name, items=len(items), exc_info=error)
+                return await self._one_by_one(items, StepwellError(f"could not be written: {error}", code="internal"))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _one_by_one(self, items: list[Item], error: StepwellError) -> Sequence[StepwellError | None]:
+        if len(items) == 1:
+            return [error]
+        return [(await self._flush([item]))[0] for item in items]

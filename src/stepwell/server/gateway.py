@@ -1,0 +1,218 @@
+"""The workers' side of the server: greets them, and knows which of them holds which run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from stepwell.engine import register
+from stepwell.errors import ApiError, StepwellError
+from stepwell.model.environment import Environment
+from stepwell.protocol import frames
+from stepwell.protocol.frames import CancelRun, Draining, Hello, LeaseLostNotice, Welcome
+from stepwell.server.children import ChildrenWatch
+from stepwell.server.claimer import Claimer, give_back
+from stepwell.server.connection import Connection, send_now
+from stepwell.server.hints import Hints
+from stepwell.server.requested import ENDINGS, Requests, Written
+from stepwell.server.settings import Settings
+from stepwell.storage.database import Database
+
+HELLO_SECONDS = 10.0
+# Reasons to close a worker's connection; 4000 and above is the application's own range.
+BAD_MESSAGE = 4400
+REPLACED = 4409
+REFUSED = 4422
+TRY_AGAIN = 1013
+_log = structlog.get_logger("stepwell.gateway")
+
+
+class Gateway:
+    """All connections of this process. Any number of servers can run side by side: they share nothing but Postgres."""
+
+    def __init__(self, db: Database, settings: Settings, hints: Hints) -> None:
+        self._db = db
+        self._settings = settings
+        self._hints = hints
+        self._connections: dict[str, Connection] = {}
+        self._claimers: dict[str, tuple[Claimer, asyncio.Task[None]]] = {}
+        self._children = ChildrenWatch(db, settings.poll)
+        self._children_task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Gateway:
+        self._children_task = asyncio.create_task(self._children.run(), name="stepwell-children")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._children_task is not None
+        tasks = [self._children_task, *(task for _, task in self._claimers.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def workers(self) -> int:
+        return len(self._connections)
+
+    async def serve(self, websocket: WebSocket, environment: Environment) -> None:
+        """One worker, from its hello to the end of its connection."""
+        await websocket.accept()
+        with contextlib.suppress(WebSocketDisconnect):
+            connection = await self._greet(websocket, environment)
+            if connection is not None:
+                await self._attend(connection)
+
+    def drain(self) -> None:
+        """Ask all workers to go elsewhere."""
+        for connection in self._connections.values():
+            connection.room = 0
+            connection.push(Draining())
+
+    # ── hints ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def work_came(self, environment_id: str | None = None) -> None:
+        """Some runs may be claimable now, in one environment or in any."""
+        for key, (claimer, _) in self._claimers.items():
+            if environment_id in (None, key):
+                claimer.wake()
+
+    def children_ended(self) -> None:
+        self._children.wake()
+
+    def runs_canceled(self, run_ids: Iterable[str]) -> None:
+        """Tell those workers that hold one of them."""
+        for run_id in run_ids:
+            for connection in self._connections.values():
+                epoch = connection.held.pop(run_id, None)
+                if epoch is not None:
+                    connection.push(CancelRun(run_id, epoch, self._settings.cancel_grace))
+
+    # ── one connection ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _greet(self, websocket: WebSocket, environment: Environment) -> Connection | None:
+        """Read the hello, register the worker, welcome it. None if it was turned away."""
+        try:
+            hello = await _hello(websocket)
+            registered = await register.register_worker(self._db, environment.id, hello)
+        except StepwellError as error:
+            code = REFUSED if isinstance(error, ApiError) or error.code == "config-error" else TRY_AGAIN
+            _log.warning("worker turned away", code=error.code, reason=error.message)
+            await websocket.close(code, f"{error.code}: {error.message}"[:120])
+            return None
+        settings = self._settings
+        welcome = Welcome(hello.worker_id, registered.environment, settings.lease, settings.heartbeat, registered.now)
+        lost = set(registered.lost)
+        notices = [LeaseLostNotice(run_id, epoch) for run_id, epoch in hello.held if run_id in lost]
+        await send_now(websocket, welcome, *notices)
+        connection = Connection(websocket, environment.id, hello)
+        for run_id in lost:
+            connection.held.pop(run_id, None)
+        return connection
+
+    async def _attend(self, connection: Connection) -> None:
+        """Read, send and commit for a worker until one of these ends; then give back what it never got."""
+        previous = self._connections.get(connection.worker_id)
+        if previous is not None:
+            previous.closed.set()
+        self._connections[connection.worker_id] = connection
+        self._claimer_of(connection).add(connection)
+        requests = Requests(self._db, connection, self._committed)
+        _log.info("worker connected", worker=connection.worker_id, held=len(connection.held))
+        tasks = [
+            asyncio.create_task(self._read(connection, requests), name="read"),
+            asyncio.create_task(connection.send_forever(), name="send"),
+            asyncio.create_task(requests.run(), name="commit"),
+            asyncio.create_task(connection.closed.wait(), name="closed"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await self._close(connection, done)
+        finally:
+            connection.closed.set()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._forget(connection)
+            await give_back(self._db, connection.worker_id, connection.undelivered())
+            _log.info("worker disconnected", worker=connection.worker_id, held=len(connection.held))
+
+    async def _read(self, connection: Connection, requests: Requests) -> None:
+        while True:
+            message = frames.from_worker.decode(await connection.websocket.receive_bytes())
+            for frame in message:
+                match frame:
+                    case frames.Request():
+                        requests.take(frame)
+                    case frames.Room(add=add):
+                        connection.room += add
+                        self.work_came(connection.environment_id)
+                    case frames.AwaitChildren():
+                        self._children.add(connection, frame)
+                    case Hello():
+                        raise ValueError("a second hello")
+
+    def _committed(self, connection: Connection, frame: Written) -> None:
+        """Tell at once those in this process whom it concerns; others hear of it from Postgres."""
+        if isinstance(frame, ENDINGS):
+            if connection.held.get(frame.run_id) == frame.epoch:
+                del connection.held[frame.run_id]
+            self.children_ended()
+        if isinstance(frame, ENDINGS) or (isinstance(frame, frames.WriteJournal) and frame.spawns):
+            self.work_came(connection.environment_id)
+        self._hints.announce([frame.run_id])
+
+    async def _close(self, connection: Connection, done: set[asyncio.Task[None]]) -> None:
+        """Say why, if the worker is not the one who left."""
+        for task in done:
+            error = task.exception()
+            if isinstance(error, WebSocketDisconnect):
+                return
+            if isinstance(error, ValueError):  # msgspec's errors are ValueErrors too
+                _log.warning("unreadable message", worker=connection.worker_id, reason=str(error))
+                await connection.websocket.close(BAD_MESSAGE, str(error)[:120])
+            elif error is not None:
+                _log.error("connection failed", worker=connection.worker_id, exc_info=error)
+                await connection.websocket.close(TRY_AGAIN)
+            else:
+                await connection.websocket.close(REPLACED, "too slow, or connected anew")
+
+    def _claimer_of(self, connection: Connection) -> Claimer:
+        if connection.environment_id not in self._claimers:
+            claimer = Claimer(self._db, connection.environment_id, self._settings.lease, self._settings.poll)
+            task = asyncio.create_task(claimer.run(), name=f"stepwell-claimer {connection.environment_id}")
+            self._claimers[connection.environment_id] = claimer, task
+        return self._claimers[connection.environment_id][0]
+
+    def _forget(self, connection: Connection) -> None:
+        if self._connections.get(connection.worker_id) is connection:
+            del self._connections[connection.worker_id]
+        self._children.forget(connection)
+        claimer, task = self._claimers[connection.environment_id]
+        if claimer.remove(connection):
+            task.cancel()
+            del self._claimers[connection.environment_id]
+
+
+async def _hello(websocket: WebSocket) -> Hello:
+    """Raises ApiError when the first message is anything else, or none comes."""
+    try:
+        async with asyncio.timeout(HELLO_SECONDS):
+            message = frames.from_worker.decode(await websocket.receive_bytes())
+    except TimeoutError:
+        raise ApiError(f"no hello within {HELLO_SECONDS:g} s", code="invalid-request") from None
+    except (ValueError, KeyError) as error:
+        raise ApiError(f"unreadable hello: {error}", code="invalid-request") from None
+    if len(message) != 1 or not isinstance(message[0], Hello):
+        raise ApiError("a worker's first message is its hello alone", code="invalid-request")
+    hello = message[0]
+    if hello.protocol != frames.PROTOCOL_VERSION:
+        raise ApiError(
+            f"worker {hello.version} speaks protocol {hello.protocol}, this server {frames.PROTOCOL_VERSION}",
+            hint="use the same version of Stepwell on both sides",
+            code="protocol-version",
+        )
+    return hello

@@ -1,0 +1,145 @@
+"""From a trigger's body, as the npm client or ours sends it, to the engine's request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from stepwell.codec.payload import JSON, TEXT, Packet, check_size, to_plain
+from stepwell.errors import ApiError, ConfigError
+from stepwell.model.child import TriggerOptions
+from stepwell.model.run import TriggerFunction
+from stepwell.model.trigger import TriggerRequest
+from stepwell.primitives.duration import seconds
+from stepwell.protocol.triggering import Options
+from stepwell.protocol.wire import RawJson
+
+REQUEST_KEY = "x-trigger-request-idempotency-key"
+_NONE = Options()
+
+
+def trigger_request(
+    task_id: str,
+    payload: RawJson,
+    options: Options | None,
+    *,
+    max_payload: int,
+    request_key: str | None = None,
+    batch: tuple[str, int] | None = None,
+    function: TriggerFunction = "trigger",
+    traceparent: str | None = None,
+) -> TriggerRequest:
+    """Raises ApiError for an option that makes no sense, PayloadInvalid, PayloadTooLarge."""
+    given = options or _NONE
+    packet = packet_of(payload, given.payload_type)
+    check_size(packet.data, "the payload", max_payload)
+    to_plain(packet)  # refuses now what an executor could not read later
+    return TriggerRequest(
+        task_id=task_id,
+        payload=packet.data,
+        payload_type=packet.type,
+        options=_options(given),
+        request_key=request_key,
+        parent_id=given.parent_run_id,
+        batch=batch,
+        trigger_function=function,
+        traceparent=traceparent,
+    )
+
+
+def with_legacy_headers(options: Options | None, headers: Mapping[str, str]) -> Options | None:
+    """Old clients send the idempotency key as a header."""
+    key = headers.get("idempotency-key")
+    if key is None or (options is not None and options.idempotency_key is not None):
+        return options
+    return msgspec.structs.replace(
+        options or _NONE, idempotency_key=key, idempotencyKeyTTL=headers.get("idempotency-key-ttl")
+    )
+
+
+def packet_of(payload: RawJson, type: str | None) -> Packet:
+    """The payload's bytes: a JSON value as it is, or the text that a string carries for any other type."""
+    if payload is UNSET:
+        return Packet(b"", JSON)
+    raw = bytes(payload)  # pyright: ignore[reportArgumentType] - not UNSET here
+    if type in (None, JSON):
+        return Packet(raw, JSON)
+    try:
+        text = msgspec.json.decode(raw, type=str)
+    except msgspec.ValidationError:
+        raise _wrong("payload", f"a string, as payloadType is {type!r}", "something else") from None
+    return Packet(text.encode(), type or TEXT)
+
+
+def _options(given: Options) -> TriggerOptions:
+    delay, delay_until = delay_of(given.delay)
+    return TriggerOptions(
+        queue=given.queue if isinstance(given.queue, str | None) else given.queue.name,
+        concurrency_key=None if given.concurrency_key is None else str(given.concurrency_key),
+        priority=None if given.priority is None else round(given.priority),
+        delay=delay,
+        delay_until=delay_until,
+        ttl=_seconds("ttl", given.ttl),
+        idempotency_key=given.idempotency_key,
+        idempotency_key_ttl=_seconds("idempotencyKeyTTL", given.idempotencyKeyTTL),
+        max_attempts=_at_least_one(given.max_attempts),
+        max_duration=_seconds("maxDuration", given.max_duration),
+        tags=tags_of(given.tags),
+        metadata=_metadata(given.metadata),
+        test=given.test,
+    )
+
+
+def delay_of(given: str | float | None) -> tuple[float | None, float | None]:
+    """(seconds from now, seconds since the epoch); one of them is None. Raises ApiError."""
+    if given is None:
+        return None, None
+    try:
+        return seconds(given), None
+    except ConfigError:
+        try:
+            return None, datetime.fromisoformat(str(given)).timestamp()
+        except ValueError:
+            raise _wrong("delay", 'a duration such as "1h30m" or a moment in ISO 8601', repr(given)) from None
+
+
+def tags_of(given: str | list[str] | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+
+
+def _metadata(given: Any) -> bytes | None:
+    """A JSON object, or the text of one."""
+    if given is None:
+        return None
+    try:
+        document = msgspec.json.decode(given) if isinstance(given, str) else given
+    except msgspec.MsgspecError:
+        document = given
+    if not isinstance(document, dict):
+        raise _wrong("metadata", "an object", type(document).__name__)
+    return msgspec.json.encode(document)
+
+
+def _seconds(name: str, given: str | float | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        return seconds(given)
+    except ConfigError:
+        raise _wrong(name, 'a duration such as "1h30m"', repr(given)) from None
+
+
+def _at_least_one(given: int | None) -> int | None:
+    if given is not None and given < 1:
+        raise _wrong("maxAttempts", "1 or more", str(given))
+    return given
+
+
+def _wrong(name: str, expected: str, got: str) -> ApiError:
+    return ApiError(f"{name}: expected {expected}, got {got[:80]}", code="invalid-request")

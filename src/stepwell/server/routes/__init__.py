@@ -1,0 +1,22 @@
+"""What each operation does, one file a noun: from the call to the engine and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stepwell.protocol.operations import Operation
+from stepwell.server.routes import batches, dead, health, history, queues, runs, tasks, tokens, watch, workers
+from stepwell.server.routing import Handler
+
+HANDLERS: Mapping[Operation, Handler] = {
+    **health.HANDLERS,
+    **tasks.HANDLERS,
+    **batches.HANDLERS,
+    **runs.HANDLERS,
+    **history.HANDLERS,
+    **watch.HANDLERS,
+    **dead.HANDLERS,
+    **queues.HANDLERS,
+    **workers.HANDLERS,
+    **tokens.HANDLERS,
+}

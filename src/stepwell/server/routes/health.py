@@ -1,0 +1,39 @@
+"""Is the process alive, is it ready, and what can it do."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from starlette.responses import Response
+
+from stepwell.errors import StepwellError
+from stepwell.protocol import operations
+from stepwell.protocol.fleet import Health
+from stepwell.server import openapi
+from stepwell.server.requests import Answer, Call
+
+
+async def live(call: Call) -> Health:
+    return Health(status="ok", version=version("stepwell"))
+
+
+async def ready(call: Call) -> Answer:
+    """503 while draining, and while Postgres does not answer. Says nothing that a stranger should not know."""
+    status = "draining" if call.backend.draining else await _database(call)
+    return Answer(Health(status=status, version=version("stepwell")), status=200 if status == "ok" else 503)
+
+
+async def _database(call: Call) -> str:
+    try:
+        async with call.backend.db.read("ready") as tx:
+            await tx.fetchval("SELECT 1")
+    except StepwellError:
+        return "database-unavailable"
+    return "ok"
+
+
+async def describe(call: Call) -> Response:
+    return Response(openapi.document(), media_type="application/json", headers={"cache-control": "max-age=300"})
+
+
+HANDLERS = {operations.HEALTH: live, operations.READY: ready, operations.OPENAPI: describe}

@@ -1,0 +1,36 @@
+"""Workers: the list of them, and their heartbeat."""
+
+from __future__ import annotations
+
+from stepwell.engine import heartbeat, observe
+from stepwell.model.worker import Worker
+from stepwell.protocol import operations
+from stepwell.protocol.fleet import Workers, WorkerView
+from stepwell.protocol.frames import HeartbeatReply
+from stepwell.server.requests import Call
+
+
+async def beat(call: Call) -> HeartbeatReply:
+    """Renew the leases. Comes from a thread of its own in the worker, on a connection of its own."""
+    lease = call.backend.settings.lease
+    return await heartbeat.heartbeat(call.backend.db, call.body.worker_id, call.body.leases, lease)
+
+
+async def list_workers(call: Call) -> Workers:
+    return Workers(data=[_view(worker) for worker in await observe.workers(call.backend.db, call.environment_id)])
+
+
+def _view(worker: Worker) -> WorkerView:
+    return WorkerView(
+        id=worker.id,
+        name=worker.name,
+        version=worker.version,
+        state="connected",
+        running=worker.held,
+        tasks=list(worker.task_ids),
+        connected_at=worker.first_seen_at,
+        heartbeat_at=worker.last_seen_at,
+    )
+
+
+HANDLERS = {operations.HEARTBEAT: beat, operations.LIST_WORKERS: list_workers}

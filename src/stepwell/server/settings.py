@@ -1,0 +1,129 @@
+"""The server's settings: defaults, then stepwell.toml or [tool.stepwell] in pyproject.toml, then STEPWELL_* variables."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stepwell.errors import ConfigError
+from stepwell.primitives.duration import seconds
+
+PREFIX = "STEPWELL_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set of a server. Durations are seconds (written as "30s" or 30), sizes are bytes.
+
+    database_url: a Postgres 15+. database_direct_url: the same without a transaction-mode pooler, for LISTEN; None: as
+        database_url. pool_size: connections to it.
+    lease: how long a claim holds without a heartbeat; heartbeat: how often workers renew it; sweep: how often the
+        services look for what is due when no hint came; poll: the same for claims and for those who wait for a run.
+    cancel_grace: what a canceled run has for its clean-up before its process is killed.
+    max_payload: of one run's payload. auto_migrate: apply missing migrations at start (development).
+    drain: seconds between "not ready" and closing, for a load balancer to notice; shutdown: for requests to end.
+    """
+
+    database_url: str
+    database_direct_url: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8430
+    pool_size: int = 10
+    lease: float = 30.0
+    heartbeat: float = 10.0
+    sweep: float = 1.0
+    poll: float = 1.0
+    cancel_grace: float = 5.0
+    max_payload: int = 10 * 1024 * 1024
+    auto_migrate: bool = False
+    drain: float = 0.0
+    shutdown: float = 10.0
+    log_level: str = "info"
+    log_format: str = "json"
+    public_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.heartbeat * 2 > self.lease:
+            raise ConfigError(
+                f"heartbeat = {self.heartbeat:g} s leaves no room in a lease of {self.lease:g} s",
+                hint="one missed heartbeat must not cost a lease: set heartbeat to a third of it",
+            )
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(
+                f"port = {self.port} is no port", hint="choose one from 1 to 65535, or 0 for any free one"
+            )
+
+
+DURATIONS = frozenset({"lease", "heartbeat", "sweep", "poll", "cancel_grace", "drain", "shutdown"})
+KEYS = frozenset(Settings.__struct_fields__)
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    directory: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    others: Iterable[str] = (),
+) -> Settings:
+    """Settings from files (those of `directory` or the nearest one above), the environment and `overrides`, later wins.
+
+    `others` names keys of the same files that somebody else reads. Raises ConfigError for a key that nobody knows, for a
+    value of the wrong type, and when there is no database_url.
+    """
+    variables = os.environ if environ is None else environ
+    values = _from_files((directory or Path.cwd()).resolve(), KEYS | frozenset(others))
+    values.update({key: variables[PREFIX + key.upper()] for key in KEYS if PREFIX + key.upper() in variables})
+    values.update(overrides or {})
+    if not values.get("database_url"):
+        raise ConfigError(
+            "no database is named",
+            hint="set STEPWELL_DATABASE_URL=postgresql://…; `stepwell dev` brings a Postgres of its own",
+            code="database-url-missing",
+        )
+    return _converted({key: value for key, value in values.items() if key in KEYS})
+
+
+def _converted(values: dict[str, Any]) -> Settings:
+    for key in DURATIONS & values.keys():
+        try:
+            values[key] = seconds(values[key])
+        except ConfigError as error:
+            raise ConfigError(f"setting {key}: {error.message}", hint=error.hint) from None
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"a setting has the wrong type: {error}", hint="see docs/operations/server.md") from None
+
+
+def _from_files(directory: Path, known: frozenset[str]) -> dict[str, Any]:
+    for folder in (directory, *directory.parents):
+        own, project = folder / "stepwell.toml", folder / "pyproject.toml"
+        if own.is_file():
+            return _checked(own, _read(own), known)
+        if project.is_file():
+            return _checked(project, _read(project).get("tool", {}).get("stepwell", {}), known)
+    return {}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is no valid TOML: {error}") from error
+
+
+def _checked(file: Path, values: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(
+                f"{file}: unknown setting {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}",
+                code="setting-unknown",
+            )
+    return dict(values)
