@@ -96,6 +96,20 @@ async def test_a_connection_that_went_silent_is_found_by_the_probe_and_replaced(
             assert await queue.get() == "after"
 
 
+async def test_a_connection_that_carries_queries_but_no_notifications_does_not_count_as_listening(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    warned = asyncio.Event()
+    caplog.handler.addFilter(lambda record: warned.set() or True)
+    async with Proxy(database.url) as proxy:
+        proxy.rewrite_replies(b"stepwell_probe_", b"somebody_elses_")
+        async with Listener(proxy.url, answer_seconds=0.2) as listener:
+            heard_by(listener, "ready")
+            await warned.wait()
+            assert not listener.listening
+    assert "no answer to a probe" in caplog.text
+
+
 async def test_a_listener_without_a_database_says_so_in_the_log_and_raises_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
