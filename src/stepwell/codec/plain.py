@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import struct
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from stepwell.codec.walk import TAG, Tree, class_of
@@ -29,7 +31,7 @@ def plain(tree: Tree) -> Any:
         return {name: plain(part) for name, part in tree.items()}
     try:
         return _PLAIN.get(str(tree[TAG]), _content)(tree)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         return tree  # damaged: show what is there
 
 
@@ -60,8 +62,7 @@ def _key(key: Any) -> str | None:
 def _moment(tree: dict[str, Any]) -> str:
     text: str = tree["v"]
     if "o" in tree:
-        days, seconds, _ = tree["o"]
-        minutes = (days * 86400 + seconds) // 60
+        minutes = timedelta(*tree["o"]) // timedelta(minutes=1)
         text += f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
     elif "z" in tree:
         text += _offset(tree) + f"[{tree['z']}]"  # RFC 9557: the offset, then the zone
@@ -69,7 +70,6 @@ def _moment(tree: dict[str, Any]) -> str:
 
 
 def _offset(tree: dict[str, Any]) -> str:
-    from datetime import datetime
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     try:
@@ -80,8 +80,7 @@ def _offset(tree: dict[str, Any]) -> str:
 
 
 def _duration(tree: dict[str, Any]) -> str:
-    days, seconds, micros = tree["v"]
-    total = (days * 86400 + seconds) * 1_000_000 + micros
+    total = timedelta(*tree["v"]) // timedelta(microseconds=1)
     sign, total = ("-", -total) if total < 0 else ("", total)
     minutes, micros = divmod(total, 60_000_000)
     hours, minutes = divmod(minutes, 60)
@@ -138,7 +137,9 @@ def _array(tree: dict[str, Any]) -> Any:
         numbers = list(struct.unpack(f"{order}{len(data) // struct.calcsize('=' + code)}{code}", data))
     except (binascii.Error, struct.error) as error:
         raise ValueError(str(error)) from error
-    return _shaped([_number(number) for number in numbers], tree["s"])
+    if math.prod(tree["s"]) != len(numbers):
+        raise ValueError("the shape does not fit the numbers")
+    return _shaped([_number(number) for number in numbers], tree["s"]) if numbers else []
 
 
 def _number(number: Any) -> Any:
@@ -150,7 +151,7 @@ def _number(number: Any) -> Any:
 def _shaped(numbers: list[Any], shape: list[int]) -> Any:
     if not shape:
         return numbers[0]
-    size = len(numbers) // shape[0] if shape[0] else 0
+    size = len(numbers) // shape[0]
     return [_shaped(numbers[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
 
 

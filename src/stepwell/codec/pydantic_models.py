@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, V
 
 from stepwell.codec.classes import reference, resolve
 from stepwell.codec.generics import apply_arguments, arguments_tree
-from stepwell.codec.records import present_fields
+from stepwell.codec.records import is_derived, present_fields
 from stepwell.codec.refusal import Refusal
 from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
@@ -34,7 +34,12 @@ def _encode_model(value: BaseModel, encoder: Encoder) -> Tree:
     tree: dict[str, Tree] = {TAG: "model", "c": reference(origin or type(value))}
     if origin is not None:
         tree["g"] = arguments_tree(value.__pydantic_generic_metadata__["args"])
-    tree["v"] = encoder.named(value.__dict__)
+    fields = type(value).model_fields
+    tree["v"] = encoder.named({name: part for name, part in value.__dict__.items() if name in fields})
+    # Beside the fields: what a library put there, e.g. the request id of an answer. Cached properties are made again.
+    beside = {n: p for n, p in value.__dict__.items() if n not in fields and not is_derived(type(value), n)}
+    if beside:
+        tree["d"] = encoder.named(beside)
     tree["s"] = sorted(value.model_fields_set)
     for letter, parts in (("x", value.__pydantic_extra__), ("p", value.__pydantic_private__)):
         if parts:
@@ -57,7 +62,7 @@ def _decode_model(tree: dict[str, Tree], decoder: Decoder) -> BaseModel:
     BaseModel.__setstate__(
         model,
         {
-            "__dict__": values,
+            "__dict__": values | decoder.named(tree.get("d", {})),
             "__pydantic_fields_set__": set(tree["s"]) & (set(values) | set(tree.get("x", ()))),
             "__pydantic_extra__": decoder.named(tree.get("x", {})) if keeps_extra else None,
             "__pydantic_private__": private if cls.__private_attributes__ else None,

@@ -131,7 +131,7 @@ def encode_record(tag: str, value: Any, names: list[str], encoder: Encoder) -> d
     unset = [name for name in names if name not in fields]  # field(init=False) that nothing has set
     if unset:
         tree["u"] = unset
-    extra = {n: v for n, v in getattr(value, "__dict__", {}).items() if n not in names and not _is_derived(cls, n)}
+    extra = {n: v for n, v in getattr(value, "__dict__", {}).items() if n not in names and not is_derived(cls, n)}
     if extra:
         tree["x"] = encoder.named(extra)
     return tree
@@ -166,7 +166,7 @@ def present_fields(cls: type[Any], fields: list[Field], stored: dict[str, Tree],
     return parts
 
 
-def _is_derived(cls: type[Any], name: str) -> bool:
+def is_derived(cls: type[Any], name: str) -> bool:
     """Attributes that are made again when asked for: cached properties, and typing's note on a generic instance."""
     return name == "__orig_class__" or isinstance(getattr(cls, name, None), functools.cached_property)
 

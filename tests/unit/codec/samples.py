@@ -117,6 +117,10 @@ class User(BaseModel):
     home: Address | None = None
     _seen: int = PrivateAttr(default=0)
 
+    @functools.cached_property
+    def shouted(self) -> object:
+        return object()
+
 
 class Open(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
