@@ -16,7 +16,7 @@ from stepwell.codec.refusal import Refusal, name_of
 from stepwell.codec.walk import TAG, Decoder, Encoder, Tree, class_of
 
 _LIBRARIES = ("httpx", "httpx2")
-_SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
+_SECRET = ("auth", "cookie", "key", "secret", "signature", "token")  # a header whose name has one of these
 
 
 def encoder_of(cls: type[Any]) -> Callable[[Any, Encoder], Tree] | None:
@@ -54,7 +54,7 @@ def _encode_response(library: str) -> Callable[[Any, Encoder], Tree]:
 def _encode_request(library: str) -> Callable[[Any, Encoder], Tree]:
     def encode(value: Any, _: Encoder) -> Tree:
         tree: dict[str, Tree] = {TAG: f"{library}-request", "m": value.method, "v": str(value.url)}
-        tree["h"] = [[name, content] for name, content in _pairs(value.headers) if name.lower() not in _SECRET]
+        tree["h"] = [[name, content] for name, content in _pairs(value.headers) if not _is_secret(name)]
         if hasattr(value, "_content"):  # a streamed body is gone once it was sent
             tree["b"] = base64.b64encode(value.content).decode()
         return tree
@@ -68,6 +68,10 @@ def _encode_url(library: str) -> Callable[[Any, Encoder], Tree]:
 
 def _pairs(headers: Any) -> list[list[str]]:
     return [[name.decode("latin-1"), content.decode("latin-1")] for name, content in headers.raw]
+
+
+def _is_secret(header: str) -> bool:
+    return any(word in header.lower() for word in _SECRET)
 
 
 def _elapsed(response: Any) -> timedelta | None:
