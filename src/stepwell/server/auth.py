@@ -35,7 +35,7 @@ class Authenticator:
 
     def __init__(self, db: Database) -> None:
         self._keys = _Memory[Environment](lambda text: environments.authenticate(db, text))
-        self._environments = _Memory[Environment](lambda id: environments.get_environment(db, id))
+        self._environments = _Memory[Environment](lambda key: environments.get_environment(db, key))
 
     async def caller(self, authorization: str | None) -> Caller:
         """Raises Unauthorized, in the same words for every key that is not known, revoked or expired."""

@@ -16,6 +16,7 @@ from stepwell.server.gateway import Gateway
 from stepwell.server.hints import Hints
 from stepwell.server.settings import Settings
 from stepwell.storage.database import Database
+from stepwell.storage.event import CHILDREN, READY, RUNS
 from stepwell.storage.migrations import check, migrate
 from stepwell.storage.notify import Listener
 
@@ -59,6 +60,26 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         _listen(listener, gateway, hints)
         await stack.enter_async_context(running(db, settings.sweep))
         yield Backend(settings, db, listener, Authenticator(db), hints, gateway, asyncio.get_running_loop())
+
+
+def _listen(listener: Listener, gateway: Gateway, hints: Hints) -> None:
+    """Pass Postgres's notifications on. An empty one says that some may have been missed."""
+
+    def ready(payload: str) -> None:
+        for environment_id in payload.split() or [None]:
+            gateway.work_came(environment_id)
+
+    def runs(payload: str) -> None:
+        run_ids = payload.split()
+        gateway.look_at(run_ids or None)
+        if run_ids:
+            hints.announce(run_ids)
+        else:
+            hints.announce_all()
+
+    listener.subscribe(READY, ready)
+    listener.subscribe(CHILDREN, lambda _: gateway.children_ended())
+    listener.subscribe(RUNS, runs)
 
 
 def backend_of(connection: HTTPConnection) -> Backend:

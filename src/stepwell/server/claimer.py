@@ -19,7 +19,7 @@ _log = structlog.get_logger("stepwell.gateway")
 
 
 class Claimer:
-    """Runs while its environment has workers here. `wake()` when there is room or work; it looks every `poll` s anyway."""
+    """Runs while its environment has workers here. `wake()` when there is room or work; it looks by itself too."""
 
     def __init__(self, db: Database, environment_id: str, lease_seconds: float, poll: float) -> None:
         self._db = db

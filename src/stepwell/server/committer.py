@@ -60,14 +60,14 @@ class Committer(Generic[Item]):
             try:
                 return await self._commit(items)
             except ConnectionFailed as error:
-                _log.warning(
-                    "holding what could not be written", what=self.name, items=len(items), reason=error.message
-                )
+                _log.warning("holding what cannot be written", what=self.name, items=len(items), reason=error.message)
             except StepwellError as error:
                 return await self._one_by_one(items, error)
             except Exception as error:  # noqa: BLE001 - one item that breaks the statement must not take the others along
                 _log.error("a batch could not be written", what=self.name, items=len(items), exc_info=error)
-                return await self._one_by_one(items, StepwellError(f"could not be written: {error}", code="internal"))
+                return await self._one_by_one(
+                    items, StepwellError("could not be written; see the log", code="internal")
+                )
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)
 

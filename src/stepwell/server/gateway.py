@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stepwell.engine import register
+from stepwell.engine import observe, register
 from stepwell.errors import ApiError, StepwellError
 from stepwell.model.environment import Environment
 from stepwell.protocol import frames
@@ -42,6 +42,7 @@ class Gateway:
         self._claimers: dict[str, tuple[Claimer, asyncio.Task[None]]] = {}
         self._children = ChildrenWatch(db, settings.poll)
         self._children_task: asyncio.Task[None] | None = None
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Gateway:
         self._children_task = asyncio.create_task(self._children.run(), name="stepwell-children")
@@ -49,7 +50,7 @@ class Gateway:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._children_task is not None
-        tasks = [self._children_task, *(task for _, task in self._claimers.values())]
+        tasks = [self._children_task, *self._looking, *(task for _, task in self._claimers.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -90,6 +91,21 @@ class Gateway:
                 epoch = connection.held.pop(run_id, None)
                 if epoch is not None:
                     connection.push(CancelRun(run_id, epoch, self._settings.cancel_grace))
+
+    def look_at(self, run_ids: Iterable[str] | None) -> None:
+        """Something happened to these runs, or to any: find out whether one that is held here was canceled."""
+        held = {run_id for connection in self._connections.values() for run_id in connection.held}
+        wanted = held if run_ids is None else held & set(run_ids)
+        if wanted:
+            task = asyncio.create_task(self._find_canceled(wanted))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
+
+    async def _find_canceled(self, run_ids: set[str]) -> None:
+        try:
+            self.runs_canceled(await observe.canceled_of(self._db, run_ids))
+        except StepwellError as error:
+            _log.warning("cannot look for canceled runs", reason=error.message)  # a heartbeat tells its worker
 
     # ── one connection ───────────────────────────────────────────────────────────────────────────────────────────────
 

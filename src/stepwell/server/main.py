@@ -58,7 +58,7 @@ def _uvicorn_config(backend: Backend) -> uvicorn.Config:
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first signal: not ready, workers sent elsewhere, and after `drain` seconds closed. On the second: closed."""
+    """First signal: not ready, workers sent elsewhere, closed after `drain` seconds. Second signal: closed."""
 
     def __init__(
         self, config: uvicorn.Config, backend: Backend, url: str, ready: Callable[[str], None] | None = None
@@ -75,7 +75,7 @@ class DrainingServer(uvicorn.Server):
             self._ready(self._url)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called as a signal handler. Unlike uvicorn's own it does not raise the signal again: draining ends with exit 0."""
+        """A signal handler. Unlike uvicorn's own it does not raise the signal again: a drained end is exit 0."""
         if self._backend.draining or sig not in {signal.SIGINT, signal.SIGTERM}:
             self.should_exit = True
             self.force_exit = self.force_exit or self._backend.draining

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from stepwell.codec.payload import JSON, TEXT, Packet, check_size, to_plain
+from stepwell.codec.payload import JSON, Packet, check_size
 from stepwell.errors import ApiError, ConfigError
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import TriggerFunction
@@ -33,11 +33,10 @@ def trigger_request(
     function: TriggerFunction = "trigger",
     traceparent: str | None = None,
 ) -> TriggerRequest:
-    """Raises ApiError for an option that makes no sense, PayloadInvalid, PayloadTooLarge."""
+    """Raises ApiError for an option that cannot be read, PayloadTooLarge. What the words mean, the engine judges."""
     given = options or _NONE
     packet = packet_of(payload, given.payload_type)
     check_size(packet.data, "the payload", max_payload)
-    to_plain(packet)  # refuses now what an executor could not read later
     return TriggerRequest(
         task_id=task_id,
         payload=packet.data,
@@ -61,18 +60,18 @@ def with_legacy_headers(options: Options | None, headers: Mapping[str, str]) -> 
     )
 
 
-def packet_of(payload: RawJson, type: str | None) -> Packet:
+def packet_of(payload: RawJson, media_type: str | None) -> Packet:
     """The payload's bytes: a JSON value as it is, or the text that a string carries for any other type."""
     if payload is UNSET:
         return Packet(b"", JSON)
     raw = bytes(payload)  # pyright: ignore[reportArgumentType] - not UNSET here
-    if type in (None, JSON):
+    if media_type is None or media_type == JSON:
         return Packet(raw, JSON)
     try:
         text = msgspec.json.decode(raw, type=str)
     except msgspec.ValidationError:
-        raise _wrong("payload", f"a string, as payloadType is {type!r}", "something else") from None
-    return Packet(text.encode(), type or TEXT)
+        raise _wrong("payload", f"a string, as payloadType is {media_type!r}", "something else") from None
+    return Packet(text.encode(), media_type)
 
 
 def _options(given: Options) -> TriggerOptions:
@@ -86,7 +85,7 @@ def _options(given: Options) -> TriggerOptions:
         ttl=_seconds("ttl", given.ttl),
         idempotency_key=given.idempotency_key,
         idempotency_key_ttl=_seconds("idempotencyKeyTTL", given.idempotencyKeyTTL),
-        max_attempts=_at_least_one(given.max_attempts),
+        max_attempts=given.max_attempts,
         max_duration=_seconds("maxDuration", given.max_duration),
         tags=tags_of(given.tags),
         metadata=_metadata(given.metadata),
@@ -133,12 +132,6 @@ def _seconds(name: str, given: str | float | None) -> float | None:
         return seconds(given)
     except ConfigError:
         raise _wrong(name, 'a duration such as "1h30m"', repr(given)) from None
-
-
-def _at_least_one(given: int | None) -> int | None:
-    if given is not None and given < 1:
-        raise _wrong("maxAttempts", "1 or more", str(given))
-    return given
 
 
 def _wrong(name: str, expected: str, got: str) -> ApiError:

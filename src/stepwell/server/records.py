@@ -1,4 +1,4 @@
-"""The server's own log: one JSON object a line, or readable lines in development. Standard logging goes the same way."""
+"""The server's own log: a JSON object a line, or readable lines in development. Standard logging goes there too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ def configure_log(level: str, form: str) -> None:
     if form == "json":
         rendered: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
     else:
-        rendered = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        rendered = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,  # without locals: they hold payloads and keys
+            )
+        ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

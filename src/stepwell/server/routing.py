@@ -31,8 +31,7 @@ def routes_for(handlers: Mapping[Operation, Handler]) -> list[BaseRoute]:
     routes: list[BaseRoute] = []
     for operation, handler in handlers.items():
         routes.append(Route(operation.path, _endpoint(operation, handler), methods=[operation.method]))
-    for path in {o.path for o in OPERATIONS if o.browser}:
-        routes.append(Route(path, preflight, methods=["OPTIONS"]))
+    routes.extend(Route(path, preflight, methods=["OPTIONS"]) for path in {o.path for o in OPERATIONS if o.browser})
     return routes
 
 

@@ -1,4 +1,4 @@
-"""The server's settings: defaults, then stepwell.toml or [tool.stepwell] in pyproject.toml, then STEPWELL_* variables."""
+"""The server's settings: defaults, stepwell.toml or [tool.stepwell] in pyproject.toml, STEPWELL_* variables."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     others: Iterable[str] = (),
 ) -> Settings:
-    """Settings from files (those of `directory` or the nearest one above), the environment and `overrides`, later wins.
+    """Settings from files (of `directory` or the nearest one above), the environment and `overrides`; later wins.
 
-    `others` names keys of the same files that somebody else reads. Raises ConfigError for a key that nobody knows, for a
+    `others` names keys of the same files that somebody else reads. Raises ConfigError for a key that nobody knows, a
     value of the wrong type, and when there is no database_url.
     """
     variables = os.environ if environ is None else environ

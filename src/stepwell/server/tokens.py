@@ -1,4 +1,4 @@
-"""Public tokens: short-lived JWTs (HS256, signed with the environment's secret) that may do only what their scopes name."""
+"""Public tokens: short-lived JWTs (HS256, by the environment's secret) that may do only what their scopes name."""
 
 from __future__ import annotations
 

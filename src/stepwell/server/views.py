@@ -136,10 +136,10 @@ def wait_view(wait: Wait) -> wire.WaitView:
     return wire.WaitView(key=wait.key, kind=wait.kind, due_at=moment(wait.due_at), spawn_key=wait.spawn_key)
 
 
-def plain_value(data: bytes, type: str) -> Any:
+def plain_value(data: bytes, media_type: str) -> Any:
     """A payload or an output as JSON for any reader, embedded as it is. What cannot be read is shown as a text."""
     try:
-        return msgspec.Raw(plain_bytes(Packet(data, type)))
+        return msgspec.Raw(plain_bytes(Packet(data, media_type)))
     except StepwellError as error:
         return {"unreadable": error.message}
 

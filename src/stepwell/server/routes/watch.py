@@ -49,7 +49,7 @@ async def watch(call: Call) -> Response:
 
 
 async def _follow(call: Call, detail: RunDetail, position: Position) -> AsyncIterator[Sent | None]:
-    """The run, what is new of it, and again at each change; of an ended run the news first and the run as the last event.
+    """The run, what is new of it, and again at each change; of an ended run the news first, and the run last.
 
     Ends with the run, or when the server goes, for the client to come back to another one.
     """

@@ -1,0 +1,101 @@
+// Drives the official npm client, unmodified, the way a TypeScript backend would, and prints what it saw as JSON.
+// TRIGGER_API_URL and TRIGGER_SECRET_KEY say where; the task ids come as arguments.
+import { ApiError, auth, batch, configure, runs, tasks } from "@trigger.dev/sdk";
+
+const [greet, hold] = process.argv.slice(2);
+configure({ baseURL: process.env.TRIGGER_API_URL, accessToken: process.env.TRIGGER_SECRET_KEY });
+const seen = {};
+
+async function ended(id) {
+  return await runs.poll(id, { pollIntervalMs: 100 });
+}
+
+async function refusal(call) {
+  try {
+    await call();
+    return null;
+  } catch (error) {
+    return { kind: error.constructor.name, api: error instanceof ApiError, status: error.status, message: error.message };
+  }
+}
+
+// Trigger, with what JSON lacks; poll; retrieve.
+const when = new Date("2026-11-21T12:00:00.000Z");
+const one = await tasks.trigger(greet, { name: "kelp", when, count: 3n, tags: new Set(["a"]), none: undefined }, {
+  tags: ["npm", "first"],
+  metadata: { source: "test" },
+});
+const polled = await ended(one.id);
+seen.trigger = { id: one.id, publicAccessToken: typeof one.publicAccessToken };
+seen.polled = { status: polled.status, output: polled.output, payload: polled.payload, isSuccess: polled.isSuccess };
+const retrieved = await runs.retrieve(one.id);
+seen.retrieved = {
+  status: retrieved.status,
+  tags: retrieved.tags,
+  metadata: retrieved.metadata,
+  attemptCount: retrieved.attemptCount,
+  taskIdentifier: retrieved.taskIdentifier,
+  dates: [retrieved.createdAt, retrieved.startedAt, retrieved.finishedAt].every((d) => d instanceof Date && d > when),
+};
+
+// The token that came with the trigger reads this run and nothing else.
+seen.token = await auth.withAuth({ accessToken: one.publicAccessToken }, async () => ({
+  own: (await runs.retrieve(one.id)).id,
+  others: await refusal(() => runs.list()),
+}));
+
+// Idempotency.
+const first = await tasks.trigger(greet, { name: "twice" }, { idempotencyKey: "npm-key" });
+const second = await tasks.trigger(greet, { name: "twice" }, { idempotencyKey: "npm-key" });
+seen.idempotent = first.id === second.id;
+
+// A task that does not exist.
+seen.unknownTask = await refusal(() => tasks.trigger("no-such-task", {}));
+seen.unknownRun = await refusal(() => runs.retrieve("run_00000000000000000000000000"));
+
+// Both batch forms: announced and streamed (batchTrigger of one task, batch.trigger of several), looked at afterwards.
+const many = await tasks.batchTrigger(greet, [0, 1, 2, 3, 4].map((n) => ({ payload: { name: `batch ${n}` } })));
+const mixed = await batch.trigger([
+  { id: greet, payload: { name: "mixed 0" } },
+  { id: "no-such-task", payload: {} },
+  { id: greet, payload: "a plain string", options: { tags: "mixed" } },
+]);
+seen.batchTrigger = { id: many.batchId, runCount: many.runCount };
+let found = await batch.retrieve(many.batchId);
+for (const id of found.runs) await ended(id);
+found = await batch.retrieve(many.batchId);
+seen.batch = { status: found.status, runCount: found.runCount, runs: found.runs.length };
+seen.outputs = (await Promise.all(found.runs.map((id) => runs.retrieve(id)))).map((run) => run.output);
+let mixedBatch = await batch.retrieve(mixed.batchId);
+for (const id of mixedBatch.runs) await ended(id);
+mixedBatch = await batch.retrieve(mixed.batchId);
+seen.mixed = { status: mixedBatch.status, runs: mixedBatch.runs.length, errors: mixedBatch.processing.errors };
+
+// List: filters, and pages by cursor.
+const listed = await runs.list({ limit: 2, taskIdentifier: greet, status: ["COMPLETED"] });
+const ids = [];
+for await (const run of runs.list({ limit: 2, taskIdentifier: greet })) ids.push(run.id);
+seen.list = { page: listed.data.length, more: listed.hasNextPage(), env: typeof listed.data[0].env.id, ids };
+seen.byTag = (await runs.list({ tag: "first" })).data.map((run) => run.id);
+
+// Cancel, reschedule, replay.
+const delayed = await tasks.trigger(greet, { name: "later" }, { delay: "1h" });
+seen.delayed = (await runs.retrieve(delayed.id)).status;
+seen.rescheduled = (await runs.reschedule(delayed.id, { delay: "2h" })).status;
+await runs.cancel(delayed.id);
+seen.canceledDelayed = (await runs.retrieve(delayed.id)).status;
+const held = await tasks.trigger(hold, {});
+while ((await runs.retrieve(held.id)).status !== "EXECUTING") await new Promise((resolve) => setTimeout(resolve, 50));
+await runs.cancel(held.id);
+const canceled = await runs.retrieve(held.id);
+seen.canceled = { status: canceled.status, isCancelled: canceled.isCancelled };
+const again = await runs.replay(one.id);
+seen.replayed = { differs: again.id !== one.id, output: (await ended(again.id)).output };
+
+// Tags, and a public token made on purpose.
+await runs.retrieve(one.id);
+const token = await auth.createPublicToken({ scopes: { read: { runs: [one.id] } } });
+seen.publicToken = await auth.withAuth({ accessToken: token }, async () => (await runs.retrieve(one.id)).status);
+
+console.log(JSON.stringify(seen));
+process.exit(0);

@@ -1,0 +1,95 @@
+"""Group commit: batches form by themselves, nothing is dropped or answered early."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from stepwell.errors import ConnectionFailed, LeaseLost, StepwellError
+from stepwell.server.committer import Committer
+
+
+class Ledger:
+    """What was committed, in which batches; `gate` holds a commit back until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.entered = asyncio.Event()
+        self.outages = 0
+
+    async def commit(self, items: Sequence[int]) -> list[StepwellError | None]:
+        self.entered.set()
+        await self.gate.wait()
+        if self.outages:
+            self.outages -= 1
+            raise ConnectionFailed("away")
+        if 13 in items:
+            raise ZeroDivisionError("13 breaks the statement")
+        self.batches.append(list(items))
+        return [LeaseLost("gone") if item < 0 else None for item in items]
+
+
+@asynccontextmanager
+async def committing(ledger: Ledger) -> AsyncIterator[Committer[int]]:
+    committer: Committer[int] = Committer("test", ledger.commit)
+    task = asyncio.create_task(committer.run())
+    try:
+        yield committer
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_comes_during_a_flush_goes_together_into_the_next() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    async with committing(ledger) as committer:
+        first = committer.submit(1)
+        await ledger.entered.wait()
+        others = [committer.submit(n) for n in range(20, 60)]
+        ledger.gate.set()
+        await asyncio.gather(first, *others)
+    assert ledger.batches == [[1], list(range(20, 60))]
+
+
+async def test_nothing_is_answered_before_its_commit() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    async with committing(ledger) as committer:
+        future = committer.submit(1)
+        await ledger.entered.wait()
+        assert not future.done()
+        ledger.gate.set()
+        assert await future is None
+
+
+async def test_a_refusal_is_for_its_own_item_alone() -> None:
+    ledger = Ledger()
+    async with committing(ledger) as committer:
+        outcomes = await asyncio.gather(*(committer.submit(n) for n in (1, -2, 3)))
+    assert [outcome and outcome.code for outcome in outcomes] == [None, "lease-lost", None]
+
+
+async def test_an_item_that_breaks_the_statement_takes_no_other_along() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    async with committing(ledger) as committer:
+        futures = [committer.submit(0)]
+        await ledger.entered.wait()
+        futures += [committer.submit(n) for n in (12, 13, 14)]
+        ledger.gate.set()
+        outcomes = await asyncio.gather(*futures)
+    assert [outcome and outcome.code for outcome in outcomes] == [None, None, "internal", None]
+    assert ledger.batches == [[0], [12], [14]]
+
+
+async def test_while_the_database_is_away_items_are_held_and_not_refused() -> None:
+    ledger = Ledger()
+    ledger.outages = 3
+    async with committing(ledger) as committer:
+        assert await asyncio.gather(committer.submit(1), committer.submit(2)) == [None, None]
+    assert ledger.outages == 0
+    assert [item for batch in ledger.batches for item in batch] == [1, 2]
