@@ -10,11 +10,15 @@ from __future__ import annotations
 import logging
 import random
 import uuid
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from stepwell.errors import ConfigError
 
 if TYPE_CHECKING:
     from stepwell.model.child import ChildOutcome, ChildSpec
@@ -101,6 +105,11 @@ class Runtime(Protocol):
         """Triggers children and waits, holding no worker, until all have ended. Outcomes in the order of `children`."""
         ...
 
+    def stream(self, source: Any, on_resume: Literal["skip", "restart", "fail"]) -> Any:
+        """`source` as an async iterable whose items are steps. on_resume: what a new process does with a source that
+        was broken off: begin anew and "skip" what was delivered, "restart" from its beginning, or "fail"."""
+        ...
+
     def set_metadata(self, document: dict[str, Any]) -> None: ...
     def now(self) -> float:
         """Seconds since the epoch; moves only with the journal, hence the same on every replay."""
@@ -135,14 +144,31 @@ def enter(runtime: Runtime | None) -> None:
 
 # Rewrites an async function so that its awaits are checkpoints (`kind` is "task" or "durable"). Outside an executor
 # functions stay as they are: a web application that only triggers pays nothing.
-_transform: Callable[[Callable[..., Any], str], Callable[..., Any]] | None = None
+Transform = Callable[[Callable[..., Any], str], Callable[..., Any]]
+
+_transform: Transform | None = None
+_untouched: list[tuple[weakref.ref[Callable[..., Any]], str]] = []
 
 
-def install_transform(transform: Callable[[Callable[..., Any], str], Callable[..., Any]]) -> None:
+def install_transform(transform: Transform) -> None:
+    """From now on functions are transformed when they are decorated. Those decorated before get the transformed code
+    in place (a test module may import the tasks before it imports `stepwell.testing`); one that cannot be transformed
+    stays as it is, and is refused when it is run."""
     global _transform
     _transform = transform
+    for reference, kind in _untouched:
+        fn = reference()
+        if fn is not None:
+            with suppress(ConfigError):
+                new = transform(fn, kind)
+                if new is not fn:
+                    fn.__code__ = new.__code__  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    _untouched.clear()
 
 
 def transform(fn: Callable[..., Any], kind: str) -> Callable[..., Any]:
     """`fn` as the installed executor wants it. Raises ConfigError when it cannot be made durable (no source, …)."""
-    return fn if _transform is None else _transform(fn, kind)
+    if _transform is None:
+        _untouched.append((weakref.ref(fn), kind))
+        return fn
+    return _transform(fn, kind)

@@ -1,0 +1,348 @@
+"""One attempt of a run: from its journal and its payload to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
+from typing import Any
+
+from stepwell.codec.values import dumps
+from stepwell.errors import CheckpointError, ConfigError, LeaseLost, StepwellError
+from stepwell.executor import divergence, hazards, primitives_guard
+from stepwell.executor.branch import Branch
+from stepwell.executor.children import Children
+from stepwell.executor.domain import branch_of_task, domain
+from stepwell.executor.ending import body, drain
+from stepwell.executor.exceptions import Origins
+from stepwell.executor.futures import Delivery, DurableTask
+from stepwell.executor.journal import RETRY, Journal
+from stepwell.executor.loop import DurableLoop, runs_as_it_is
+from stepwell.executor.options import AttemptOptions
+from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended, failed, failure_of
+from stepwell.executor.port import AttemptPort
+from stepwell.executor.pump import Pump, Waiting
+from stepwell.executor.record import MAX_VALUE, Record
+from stepwell.executor.steps import run_step
+from stepwell.executor.transparent import transparent
+from stepwell.executor.voice import Voice
+from stepwell.executor.work import Awaited, callee_of, close_unstarted
+from stepwell.model.child import ChildOutcome
+from stepwell.model.wait import Wait
+from stepwell.protocol.frames import LogRecord, StartAttempt
+from stepwell.sdk import runtime
+
+# Attempts that were suspended or discarded in a process that lives on. Letting go of their coroutines would run the
+# user's `finally` blocks; so nobody lets go, and the process is recycled after many of them.
+graveyard: list[Attempt] = []
+
+
+class Attempt(Pump):
+    """`task` is anything with `.fn` and `.id` (and, if it has them, `.retry.when` and the hooks). Several attempts may
+    live in one loop. `await attempt.run()` gives the outcome; the other public methods never block.
+
+    Raises CheckpointError when the journal is damaged.
+    """
+
+    def __init__(
+        self,
+        loop: DurableLoop,
+        task: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        start: StartAttempt,
+        port: AttemptPort,
+        options: AttemptOptions | None = None,
+    ) -> None:
+        self.loop = loop
+        self.task = task
+        self.args, self.kwargs = args, kwargs
+        self.start = start
+        self.port = port
+        self.options = options or AttemptOptions()
+        self.token = object()  # tells whose an asyncio primitive is, without keeping the attempt alive
+        self.origins = Origins()
+        self.children = Children(self)
+        self.branches: set[DurableTask] = set()
+        self.entered: list[tuple[Any, str]] = []  # foreign context managers that are open, and where
+        self.failing: Failed | None = None
+        self.may_suspend = self.options.may_suspend
+        self.threads = False
+        self._outcome: asyncio.Future[Outcome] = asyncio.Future(loop=loop)
+        self._main: DurableTask | None = None
+        self._draining = False
+        self._canceled = False
+        self._timed_out = False
+        self._alarms: list[asyncio.TimerHandle] = []
+        self._warned: set[str] = set()
+        super().__init__(start.run_id, start.attempt, start.started_at, Journal(start.journal))
+        self.voice = Voice(self)
+
+    # ---- from outside
+
+    async def run(self) -> Outcome:
+        """Runs the attempt until it ends or may be suspended. A suspended or discarded one runs nothing more.
+
+        Raises ConfigError in a process whose hash seed is not fixed (unless the options allow it).
+        """
+        if self.options.fixed_hash:
+            check_hash_seed()
+        primitives_guard.install()
+        if self.start.duration_left is not None:
+            self._alarm(max(0.0, self.start.duration_left), self._time_out)
+        if self.options.strict:
+            for warning in hazards.of(self.task.fn):
+                self.warn_once(warning, warning)
+        self._begin()
+        return await self._outcome
+
+    def cancel(self, grace: float = 5.0) -> None:
+        """The run was canceled: a real CancelledError in the task, so that its `finally` blocks run. What they await
+        happens without the journal. Ends after `grace` seconds in any case."""
+        if self._canceled or self._outcome.done():
+            return
+        self._canceled = True
+        self._alarm(grace, lambda: self.end(Canceled()))
+        self.control(self._cancel_main)
+
+    def discard(self, reason: str = "") -> None:
+        """Let go of the run as a dead process would: no user code runs, nothing is written."""
+        self.end(Discarded(reason))
+
+    def children_ended(self, spawn_key: str, outcomes: Sequence[ChildOutcome]) -> None:
+        """All children triggered under this key have ended; outcomes in the order in which they were triggered."""
+        if not self.dead:
+            self.children.ended(spawn_key, outcomes)
+
+    # ---- beginning
+
+    def _begin(self) -> None:
+        context = self.context()
+        context.run(domain.set, self)
+        context.run(branch_of_task.set, Branch("", self.run_id))
+        context.run(runtime.enter, self.voice)
+        self.pumping = True  # the first step of the task is ours to schedule
+        try:
+            main = context.run(DurableTask, body(self), self, name=f"run {self.run_id}", context=context)
+        finally:
+            self.pumping = False
+        self._main = main
+        self._adopt(main, None)
+        self.kick()
+
+    def start_branch(
+        self, coro: Coroutine[Any, Any, Any], name: str, task_name: str | None, context: Any
+    ) -> DurableTask:
+        """An asyncio task of the run's own lines: a branch of its own, in a context of its own."""
+        branch = branch_of_task.get().child(name)
+        context = context.copy() if context is not None else copy_context()
+        context.run(branch_of_task.set, branch)
+        context.run(domain.set, self)
+        root = coro if runs_as_it_is(coro) else _root(self, coro)
+        task = DurableTask(root, self, name=task_name or branch.path, context=context)
+        self._adopt(task, coro)
+        return task
+
+    def _adopt(self, task: DurableTask, coro: Any) -> None:
+        self.branches.add(task)
+
+        def ended(task: DurableTask) -> None:
+            self.branches.discard(task)
+            close_unstarted(coro)  # canceled before it began
+
+        task.add_done_callback(ended, context=self.context())  # type: ignore[arg-type]
+
+    # ---- children
+
+    def wait_for_children(self, key: str, spawn_key: str, site: str, *, replayed: bool) -> Delivery:
+        delivery = Delivery(self)
+        self.pending[key] = Waiting(delivery, site)
+        self.children.wait(key, spawn_key, site, self._deliver, nested=False, replayed=replayed)
+        return delivery
+
+    def wait_for_nested_children(
+        self, key: str, spawn_key: str, deliver: Callable[[Record], None], *, replayed: bool
+    ) -> None:
+        self.children.wait(key, spawn_key, "", deliver, nested=True, replayed=replayed)
+
+    # ---- suspending
+
+    def suspend_if_worthwhile(self, due: float | None) -> bool:
+        """Nothing is under way but timers and children. True when that is the end of this life of the run."""
+        if not self.may_suspend or self.unjournaled:
+            return False
+        now = self.port.now()
+        if due is not None and due - now <= self.options.suspend_after:
+            return False
+        if self.children.waiting and self.children.linger() > 0:
+            self._alarm(self.children.linger(), self.kick)
+            return False
+        for _, site in self.entered:
+            self.warn_once(
+                f"open {site}", f"{site}: the run waits inside this `async with`; it is entered anew on resume"
+            )
+        timers = [Wait(timer.key, "timer", due_at=timer.due) for timer in self.timers.unfired()]
+        self.end(Suspended(timers + self.children.waits()))
+        return True
+
+    # ---- ending
+
+    @property
+    def ended(self) -> bool:
+        """The task itself has returned or raised."""
+        return self._main is not None and self._main.done() and not self._draining
+
+    def finish(self) -> None:
+        """The task has ended: see what is left, cancel the branches that still run, then say what came of it."""
+        assert self._main is not None
+        outcome = self._outcome_of(self._main)
+        if outcome is None:
+            return
+        self._draining = True
+        self.stop_journaling()
+        drain(self, outcome)
+
+    def _outcome_of(self, main: DurableTask) -> Outcome | None:
+        if self._canceled:
+            return Canceled()
+        if self._timed_out:
+            return self._failed_by_time()
+        error = asyncio.CancelledError("the task canceled itself") if main.cancelled() else main.exception()
+        unreached = self._first_unreached()
+        if unreached is not None and self.failing is None:
+            how = "returned" if error is None else f"raised {error!r}"
+            self.fail(divergence.left_over(self.run_id, unreached, how))
+            return None
+        if error is not None:
+            return self.failing or failed(error)
+        return _completed(main.result())
+
+    def _first_unreached(self) -> Any:
+        """The first entry left in the journal that no branch waits for."""
+        for entry in self.journal.prefix[self.journal.cursor :]:
+            if entry.key.startswith("!") or entry.key in self.pending or entry.key in self.timers:
+                continue
+            if not self.timers.was_canceled(entry.key):
+                return entry
+        return None
+
+    def superseding(self, error: BaseException) -> Record | None:
+        """The marker that lets the next attempt go on before the step that this one failed by. None: it failed by
+        the task's own doing, and the next attempt replays to the same place."""
+        main = self._main
+        seq = self.origins.earliest(error, main.cancel_cause if main is not None else None)
+        if seq is None:
+            return None
+        record = Record(f"{RETRY}#{self.number}", "order", "value")
+        record.set_value(seq)
+        return record
+
+    def fail(self, error: BaseException, cause: BaseException | None = None) -> None:
+        """End at once, by something that the task's own `except` and `finally` must not see."""
+        if cause is not None:
+            error.__cause__ = cause
+        self.end(Discarded(str(error)) if isinstance(error, LeaseLost) else failed(error))
+
+    def end(self, outcome: Outcome) -> None:
+        """This life of the run is over. What is left of its coroutines is kept, never unwound."""
+        if self._outcome.done():
+            return
+        self.dead = True
+        self.timers.disarm()
+        for alarm in self._alarms:
+            alarm.cancel()
+        self.ready.clear()
+        if self.branches or self.leaves:
+            self._bury()
+        self._outcome.set_result(outcome)
+
+    def _bury(self) -> None:
+        for task in self.branches:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        graveyard.append(self)
+
+    def expire(self, seconds: float, outcome: Outcome) -> None:
+        """End so after this time, whatever is still going on."""
+        self._alarm(seconds, lambda: self.end(outcome))
+
+    def _alarm(self, delay: float, ring: Callable[[], object]) -> None:
+        self._alarms.append(self.loop.call_at_outside(self.loop.time_outside() + delay, ring))
+
+    # ---- cancellation
+
+    def _cancel_main(self) -> None:
+        assert self._main is not None
+        self.stop_journaling()
+        self._main.cancel("the run was canceled" if self._canceled else "max_duration is over")
+
+    def stop_journaling(self) -> None:
+        self.unjournaled = True
+        self.journal.leave()
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self._alarm(self.options.drain_seconds, lambda: self.end(self._failed_by_time()))
+        self.control(self._cancel_main)
+
+    def _failed_by_time(self) -> Failed:
+        error = StepwellError("the run executed longer than its max_duration", code="timed-out")
+        return Failed(failure_of(error, "timed_out"), no_retry=True, error=error)
+
+    # ---- what cannot be
+
+    def woken_from_outside(self, callback: Any) -> None:
+        """A handle of this run came while nothing of it was being executed."""
+        if not self._outcome.done():
+            self.fail(divergence.woken_from_outside(self.run_id, getattr(callback, "__self__", None)))
+
+    def warn_once(self, place: str, message: str) -> None:
+        """Tell the user, in the run's log, once in this life."""
+        if place not in self._warned:
+            self._warned.add(place)
+            self.port.log(LogRecord(self.port.now(), "WARNING", message, logger="stepwell"))
+
+    def report_unhandled(self, context: dict[str, Any]) -> bool:
+        """An exception of a branch that nobody awaited: into the run's log."""
+        error = context.get("exception")
+        if self.dead:
+            return True
+        message = f"{context.get('message')}: {error!r}"
+        self.port.log(LogRecord(self.port.now(), "ERROR", message, logger="asyncio"))
+        return True
+
+
+@transparent
+async def _root(attempt: Attempt, coro: Any) -> Any:
+    """A task around something that is not the user's own code: the whole of it is one step of its own branch."""
+    code = getattr(coro, "cr_code", None)
+    site = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code is not None else ""  # noqa: PTH119
+    key = branch_of_task.get().key(callee_of(coro).rpartition("<locals>.")[2])
+    return await run_step(attempt, Awaited(coro), key, site)
+
+
+def _completed(value: Any) -> Outcome:
+    try:
+        output = dumps(value)
+    except CheckpointError as error:
+        return failed(CheckpointError(f"the task's return value: {error.message}", hint=error.hint))
+    if len(output) > MAX_VALUE:
+        return failed(
+            CheckpointError(
+                f"the task's return value is {len(output) / 2**20:.1f} MB, more than the {MAX_VALUE // 2**20} MB allowed",
+                code="payload-too-large",
+                hint="store it elsewhere inside a step and return where it is",
+            )
+        )
+    return Completed(output)
+
+
+def check_hash_seed() -> None:
+    """Raises ConfigError in a process where sets of strings come out in an order of its own."""
+    if sys.flags.hash_randomization and not os.environ.get("PYTHONHASHSEED", "random").isdigit():
+        raise ConfigError(
+            "this process has a random hash seed: sets of strings would come out in another order on replay",
+            code="random-hash-seed",
+            hint="start it with PYTHONHASHSEED=0, as `stepwell worker` and `stepwell dev` do",
+        )

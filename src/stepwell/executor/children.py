@@ -1,0 +1,68 @@
+"""Children that an attempt waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepwell.executor.record import Record
+from stepwell.model.child import ChildOutcome
+from stepwell.model.wait import Wait
+
+if TYPE_CHECKING:
+    from stepwell.executor.attempt import Attempt
+
+
+@dataclass(slots=True)
+class _Awaited:
+    key: str
+    site: str
+    nested: bool
+    deliver: Callable[[Record], None] | None
+    linger_until: float  # the loop's own clock
+
+
+class Children:
+    """By the key of the entry that triggered them."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._awaited: dict[str, _Awaited] = {}
+        self._asked: set[str] = set()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._awaited)
+
+    def wait(
+        self, key: str, spawn_key: str, site: str, deliver: Callable[[Record], None], *, nested: bool, replayed: bool
+    ) -> None:
+        options = self._attempt.options
+        linger = options.linger_resumed if replayed else options.linger
+        until = self._attempt.loop.time_outside() + linger
+        self._awaited[spawn_key] = _Awaited(key, site, nested, deliver, until)
+
+    def ask(self) -> None:
+        """Ask to be told, once for each."""
+        new = [spawn_key for spawn_key in self._awaited if spawn_key not in self._asked]
+        if new:
+            self._asked.update(new)
+            self._attempt.port.await_children(new)
+
+    def ended(self, spawn_key: str, outcomes: Sequence[ChildOutcome]) -> None:
+        awaited = self._awaited.pop(spawn_key, None)
+        if awaited is None:
+            return  # told twice
+        record = Record(awaited.key, "children", "value", site=awaited.site, nested=awaited.nested)
+        record.set_value(list(outcomes))
+        record.deliver = awaited.deliver
+        self._attempt.mailbox.post(record)
+
+    def linger(self) -> float:
+        """For how many seconds more the run should stay for them."""
+        latest = max((each.linger_until for each in self._awaited.values()), default=0.0)
+        return latest - self._attempt.loop.time_outside()
+
+    def waits(self) -> list[Wait]:
+        return [Wait(each.key, "children", spawn_key=spawn_key) for spawn_key, each in self._awaited.items()]

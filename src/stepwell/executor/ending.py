@@ -1,0 +1,97 @@
+"""The frame around a task's own function: its hooks before and after it, and the end of what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from stepwell.executor import threads
+from stepwell.executor.domain import branch_of_task
+from stepwell.executor.outcomes import Failed, Outcome, failed
+from stepwell.executor.steps import run_step, turn
+from stepwell.executor.transparent import transparent
+from stepwell.executor.work import Called
+from stepwell.model.retry import decide_retry
+from stepwell.sdk.runtime import StepCall
+
+if TYPE_CHECKING:
+    from stepwell.executor.attempt import Attempt
+
+
+@transparent
+async def body(attempt: Attempt) -> Any:
+    """All that the main branch of a run does."""
+    try:
+        await _hook(attempt, "on_start")
+        value = await _task(attempt)
+        await _hook(attempt, "on_success", value)
+        return value
+    except asyncio.CancelledError:
+        await _hook(attempt, "on_cancel")
+        raise
+    except Exception as error:
+        await _after_failure(attempt, error)
+        raise
+
+
+@transparent
+async def _task(attempt: Attempt) -> Any:
+    fn = attempt.task.fn
+    if inspect.iscoroutinefunction(fn):
+        return await fn(*attempt.args, **attempt.kwargs)
+    return await threads.run(attempt, fn, attempt.args, attempt.kwargs)
+
+
+@transparent
+async def _after_failure(attempt: Attempt, error: Exception) -> None:
+    """Note what the attempt failed by, for the next one; when there is none, tell the task's own hook."""
+    retry = getattr(attempt.task, "retry", None)
+    outcome = failed(error, when=getattr(retry, "when", None), attempt=attempt.number)
+    attempt.failing = outcome
+    if attempt.unjournaled or attempt.replaying:
+        return
+    marker = attempt.superseding(error)
+    if _is_last(attempt, outcome):
+        await _hook(attempt, "on_failure", error)
+    if marker is not None and not outcome.no_retry:
+        await turn(attempt, attempt.post(marker))
+
+
+def _is_last(attempt: Attempt, outcome: Failed) -> bool:
+    code = outcome.failure.code
+    again = decide_retry(attempt.start.retry, code=code, attempt=attempt.number, crashes=0)
+    return outcome.no_retry or again.after is None
+
+
+@transparent
+async def _hook(attempt: Attempt, name: str, *given: Any) -> None:
+    """A hook is a step. It is called with what there is to tell (`on_success(output)`, `on_failure(error)`), as far as
+    it has parameters for it."""
+    hook = getattr(attempt.task, name, None)
+    if hook is None:
+        return
+    room = [p for p in inspect.signature(hook).parameters.values() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    positional = given if any(p.kind is p.VAR_POSITIONAL for p in room) else given[: len(room)]
+    fn = getattr(hook, "__wrapped__", hook)  # a @step is the function below it here
+    await run_step(attempt, Called(StepCall(fn, tuple(positional), {})), branch_of_task.get().key(name), "")
+
+
+def drain(attempt: Attempt, outcome: Outcome) -> None:
+    """Branches that still run when the task has ended are canceled for real, and may clean up, without the journal."""
+    rest = [task for task in attempt.branches if not task.done()]
+    if not rest:
+        attempt.end(outcome)
+        return
+    left = len(rest)
+
+    def ended(_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            attempt.loop.call_soon_outside(attempt.end, outcome)
+
+    for task in rest:
+        task.add_done_callback(ended, context=attempt.context())
+    attempt.expire(attempt.options.drain_seconds, outcome)
+    attempt.control(lambda: [task.cancel() for task in rest])

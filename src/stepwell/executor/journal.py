@@ -1,0 +1,78 @@
+"""A run's journal as one attempt uses it: what is replayed, in which order, and what is known beyond that.
+
+Replay delivers the entries of `prefix` in their order, and no other. A marker `!retry` (written when an attempt fails
+because a step failed) ends the prefix before the entry that it names: the next attempt goes on there. Steps of other
+branches that completed after that entry are `known`: they are delivered again when they are reached, never run again.
+The reasoning is in docs/design/replay.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwell.errors import CheckpointError
+from stepwell.executor.texts import Texts
+from stepwell.model.checkpoint import Checkpoint
+
+MAX_ENTRIES = 50_000
+RETRY = "!retry"
+ATTEMPT = "!attempt"
+
+
+class Journal:
+    """The entries of one run. `next_seq` is the place of the next one to be stored."""
+
+    def __init__(self, entries: Sequence[Checkpoint]) -> None:
+        for place, entry in enumerate(entries):
+            if entry.seq != place:
+                raise CheckpointError(
+                    f"the journal has a hole: entry {place} is numbered {entry.seq}",
+                    hint="the stored journal is damaged; rerun from an earlier checkpoint",
+                )
+        self.next_seq = len(entries)
+        self.texts = Texts(entries)
+        self.known: dict[str, Checkpoint] = {}
+        self.nested: dict[str, Checkpoint] = {}
+        self.attempts: set[str] = set()
+        self.prefix = self._read(entries)
+        self.recorded = {entry.key: entry for entry in self.prefix}
+        self.cursor = 0
+
+    @property
+    def replaying(self) -> bool:
+        return self.cursor < len(self.prefix)
+
+    def leave(self) -> None:
+        """What is left of the prefix does not matter any more."""
+        self.cursor = len(self.prefix)
+
+    def _read(self, entries: Sequence[Checkpoint]) -> list[Checkpoint]:
+        prefix: list[Checkpoint] = []
+        for entry in entries:
+            if entry.key.startswith(RETRY):
+                prefix = self._cut(prefix, self._superseded(entry))
+            elif entry.nested:
+                self.nested[entry.key] = entry
+            else:
+                if entry.key.startswith(ATTEMPT) and entry.attempt:
+                    self.attempts.add(entry.key)
+                self.known.pop(entry.key, None)
+                prefix.append(entry)
+        return prefix
+
+    def _cut(self, prefix: list[Checkpoint], superseded: int) -> list[Checkpoint]:
+        for entry in prefix:
+            if entry.seq > superseded and entry.outcome == "value" and entry.kind in REUSABLE:
+                self.known[entry.key] = entry
+        self.nested = {key: entry for key, entry in self.nested.items() if entry.outcome == "value"}
+        return [entry for entry in prefix if entry.seq < superseded]
+
+    def _superseded(self, marker: Checkpoint) -> int:
+        seq = self.texts.read(marker).value()
+        if not isinstance(seq, int):
+            raise CheckpointError(f"entry {marker.seq} ({marker.key}) names no entry", hint="the journal is damaged")
+        return seq
+
+
+# What work came to. A timer is set anew, and `async with` is entered anew.
+REUSABLE = frozenset({"step", "spawn", "children", "named"})

@@ -1,0 +1,166 @@
+"""What a step asks of its run while it is executed: journaled under the step's key, outside the order of replay.
+
+The step starts from its first line after a crash; what it asked for before then is there already. Its own awaits run
+again: a helper that waits durably is better made `@durable`, and it is told so once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stepwell.errors import CheckpointError, ConfigError
+from stepwell.executor.domain import current_leaf
+from stepwell.executor.leaf import Leaf
+from stepwell.executor.operations import limited, name_of, spawn_record, try_key, with_tries
+from stepwell.executor.record import Record, fill
+from stepwell.executor.work import Called
+from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.retry import Retry
+from stepwell.sdk.runtime import StepCall
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from stepwell.executor.attempt import Attempt
+
+
+def leaf_of(attempt: Attempt, verb: str) -> Leaf:
+    """The step that asks. Raises ConfigError where there is none."""
+    leaf = current_leaf.get()
+    if leaf is None:
+        raise ConfigError(
+            f"{verb} was called in run {attempt.run_id}, but from neither its own lines nor one of its steps",
+            hint="call it from the task, or from a function that the task awaits",
+        )
+    attempt.warn_once(
+        leaf.key,
+        f"{leaf.key} uses {verb} inside a step; when the process ends meanwhile, the step starts again from its first "
+        "line. Decorate the function with @durable to make every await in it a checkpoint",
+    )
+    return leaf
+
+
+async def step(attempt: Attempt, call: StepCall) -> Any:
+    leaf = leaf_of(attempt, f"the step {name_of(call)!r}")
+    base = leaf.nested_key(name_of(call))
+
+    async def one_try(number: int) -> Any:
+        key = try_key(base, number)
+        return (_recorded(attempt, key) or await _perform(attempt, key, call)).result()
+
+    async def pause(number: int, delay: float) -> None:
+        await _sleep(attempt, leaf, f"{try_key(base, number)}.backoff", attempt.port.now() + delay)
+
+    return await with_tries(call.options.retry or Retry(max_attempts=1), base, one_try, pause)
+
+
+async def _perform(attempt: Attempt, key: str, call: StepCall) -> Record:
+    record = Record(key, "step", "value", nested=True, started=attempt.port.now())
+    outer = current_leaf.set(Leaf(key, attempt.run_id))
+    attempt.executed.append(key)
+    try:
+        work = Called(call).start()
+        value = await (work if call.options.timeout is None else limited(call, work))
+        record.set_value(value)
+    except CheckpointError as error:
+        record.set_error(CheckpointError(f"{key}: {error.message}", hint=error.hint, code=error.code))
+    except Exception as error:  # noqa: BLE001 - a step's edge: what it raised becomes its outcome
+        record.set_error(error)
+    finally:
+        current_leaf.reset(outer)
+    return await _stored(attempt, record)
+
+
+async def sleep_until(attempt: Attempt, when: float) -> None:
+    leaf = leaf_of(attempt, "sleep")
+    await _sleep(attempt, leaf, leaf.nested_key("sleep"), when)
+
+
+async def _sleep(attempt: Attempt, leaf: Leaf, key: str, when: float) -> None:
+    if _recorded(attempt, key):
+        return
+    due = _recorded(attempt, f"{key}.due")
+    if due is not None:
+        when = due.value
+    elif when - attempt.port.now() > attempt.options.suspend_after:  # the run may be suspended meanwhile
+        record = Record(f"{key}.due", "order", "value", nested=True)
+        record.set_value(when)
+        await _stored(attempt, record)
+    fired = attempt.loop.create_future()
+    timer = attempt.timers.add(key, when, _fire, (fired,), None, absolute=True, nested=True)
+    try:
+        await _waiting(attempt, leaf, fired)
+    finally:
+        timer.cancel()
+
+
+async def checkpoint(attempt: Attempt, name: str, data: dict[str, Any]) -> None:
+    key = leaf_of(attempt, "checkpoint").nested_key(name)
+    if not _recorded(attempt, key):
+        record = Record(key, "named", "value", nested=True)
+        record.set_value(data)
+        await _stored(attempt, record)
+
+
+async def trigger(attempt: Attempt, name: str, children: Sequence[ChildSpec]) -> list[str]:
+    return await _spawned(attempt, leaf_of(attempt, "trigger").nested_key(name), children)
+
+
+async def trigger_and_wait(attempt: Attempt, name: str, children: Sequence[ChildSpec]) -> list[ChildOutcome]:
+    leaf = leaf_of(attempt, "trigger_and_wait")
+    key = leaf.nested_key(name)
+    replayed = key in attempt.journal.nested
+    await _spawned(attempt, key, children)
+    known = _recorded(attempt, f"{key}.children")
+    if known is not None:
+        return known.result()
+    ended: asyncio.Future[Record] = attempt.loop.create_future()
+    attempt.wait_for_nested_children(f"{key}.children", key, _resolve(ended), replayed=replayed)
+    return (await _waiting(attempt, leaf, ended)).result()
+
+
+async def _spawned(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> list[str]:
+    record = _recorded(attempt, key)
+    if record is None:
+        record = spawn_record(attempt, key, children)
+        record.nested = True
+        record = await _stored(attempt, record)
+    return record.result()
+
+
+async def _waiting(attempt: Attempt, leaf: Leaf, future: asyncio.Future[Any]) -> Any:
+    leaf.waiting += 1
+    attempt.kick()  # perhaps nothing else is under way, and the run may be suspended
+    try:
+        return await future
+    finally:
+        leaf.waiting -= 1
+
+
+def _recorded(attempt: Attempt, key: str) -> Record | None:
+    entry = attempt.journal.nested.get(key)
+    if entry is None:
+        return None
+    record = Record(key, entry.kind, entry.outcome, nested=True)
+    return fill(record, attempt.journal.texts.read(entry))
+
+
+async def _stored(attempt: Attempt, record: Record) -> Record:
+    stored: asyncio.Future[Record] = attempt.loop.create_future()
+    record.deliver = _resolve(stored)
+    attempt.mailbox.post(record)
+    return await stored
+
+
+def _resolve(future: asyncio.Future[Record]) -> Callable[[Record], None]:
+    def resolve(record: Record) -> None:
+        if not future.done():
+            future.set_result(record)
+
+    return resolve
+
+
+def _fire(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,218 @@
+"""What the words ask of a run from its own lines: steps with retries, timers, named checkpoints, children.
+
+The same asked from inside a step is in `nested`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepwell.codec.tracebacks import is_runtime
+from stepwell.errors import AbortRun, CheckpointError, ReplayDiverged, RetryAfter, StepTimeout
+from stepwell.executor.branch import short_name
+from stepwell.executor.domain import branch_of_task, domain
+from stepwell.executor.record import Record
+from stepwell.executor.steps import GO, run_step, turn
+from stepwell.executor.transparent import ASYNCIO_FILES, transparent
+from stepwell.executor.work import Called
+from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.retry import Retry
+from stepwell.primitives.backoff import backoff_delay
+from stepwell.primitives.duration import seconds
+from stepwell.primitives.ids import derived_id
+from stepwell.sdk.runtime import StepCall
+
+if TYPE_CHECKING:
+    from stepwell.executor.attempt import Attempt
+
+_ONCE = Retry(max_attempts=1)
+
+
+@transparent
+async def step(attempt: Attempt, call: StepCall) -> Any:
+    """Tries of a `@step` function: each that fails is an entry of its own, each delay a durable timer."""
+    base = branch_of_task.get().key(name_of(call))
+    site = site_of_caller()
+    origin: int | None = None
+
+    @transparent
+    async def one_try(number: int) -> Any:
+        nonlocal origin
+        try:
+            return await run_step(attempt, _Limited(call), try_key(base, number), site, origin=origin)
+        except Exception as error:
+            origin = origin if origin is not None else attempt.origins.of(error)
+            raise
+
+    @transparent
+    async def pause(number: int, delay: float) -> None:
+        await _timer(attempt, f"{try_key(base, number)}.backoff", attempt.clock + delay, absolute=False)
+
+    return await with_tries(call.options.retry or _ONCE, f"{attempt.run_id}:{base}", one_try, pause)
+
+
+@transparent
+async def sleep_until(attempt: Attempt, when: float) -> None:
+    await _timer(attempt, branch_of_task.get().key("sleep"), when, absolute=True)
+
+
+@transparent
+async def checkpoint(attempt: Attempt, name: str, data: dict[str, Any]) -> None:
+    def record(key: str) -> Record:
+        new = Record(key, "named", "value")
+        new.set_value(data)
+        return new
+
+    await _journaled(attempt, branch_of_task.get().key(name), record)
+
+
+@transparent
+async def trigger(attempt: Attempt, name: str, children: Sequence[ChildSpec]) -> list[str]:
+    return (await _spawned(attempt, branch_of_task.get().key(name), children))[1]
+
+
+@transparent
+async def trigger_and_wait(attempt: Attempt, name: str, children: Sequence[ChildSpec]) -> list[ChildOutcome]:
+    key = branch_of_task.get().key(name)
+    replayed, _ = await _spawned(attempt, key, children)
+    wait_key = f"{key}.children"
+    if attempt.replaying:
+        delivery = attempt.expect(wait_key, site_of_caller())
+        record = await turn(attempt, delivery)
+        if record is not GO:
+            return record.result()
+    return (await turn(attempt, attempt.wait_for_children(wait_key, key, site_of_caller(), replayed=replayed))).result()
+
+
+@transparent
+async def _spawned(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> tuple[bool, list[str]]:
+    """Whether they were triggered in an earlier life, and their ids."""
+    replayed = key in attempt.journal.recorded
+    return replayed, await _journaled(attempt, key, lambda key: spawn_record(attempt, key, children))
+
+
+def spawn_record(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> Record:
+    record = Record(key, "spawn", "value")
+    record.set_value([derived_id("run", attempt.run_id, f"{key}:{index}") for index in range(len(children))])
+    record.children = list(children)
+    return record
+
+
+@transparent
+async def _journaled(attempt: Attempt, key: str, make: Callable[[str], Record]) -> Any:
+    """An entry without work of its own."""
+    site = site_of_caller()
+    if attempt.replaying:
+        record = await turn(attempt, attempt.expect(key, site))
+        if record is not GO:
+            return record.result()
+    record = attempt.known(key, b"") or make(key)
+    record.site = site
+    return (await turn(attempt, attempt.post(record))).result()
+
+
+@transparent
+async def _timer(attempt: Attempt, key: str, when: float, *, absolute: bool) -> None:
+    fired = attempt.loop.create_future()
+    timer = attempt.timers.add(key, when, _fire, (fired,), None, absolute=absolute)
+    try:
+        await fired
+    finally:
+        timer.cancel()
+
+
+def _fire(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+# ---- tries, shared with `nested`
+
+
+@transparent
+async def with_tries(
+    retry: Retry,
+    seed: str,
+    one_try: Callable[[int], Awaitable[Any]],
+    pause: Callable[[int, float], Awaitable[None]],
+) -> Any:
+    number = 1
+    while True:
+        try:
+            return await one_try(number)
+        except Exception as error:
+            delay = _delay(retry, error, number, seed)
+            if delay is None:
+                raise
+        await pause(number, delay)
+        number += 1
+
+
+def try_key(base: str, number: int) -> str:
+    return base if number == 1 else f"{base}~{number}"
+
+
+def _delay(retry: Retry, error: Exception, number: int, seed: str) -> float | None:
+    """Seconds until the next try of a step that failed; None: there is none. The same on every replay."""
+    decided = retry.when(error, number) if retry.when is not None else None
+    decided = decided() if isinstance(decided, type) else decided
+    if isinstance(decided or error, AbortRun | CheckpointError | ReplayDiverged) or number >= retry.max_attempts:
+        return None
+    asked = decided or error
+    if isinstance(asked, RetryAfter):
+        return seconds(asked.delay)
+    policy = retry.policy()
+    chance = random.Random(f"{seed}:{number}").random()
+    return backoff_delay(
+        number, policy.factor, policy.min_timeout, policy.max_timeout, jitter=policy.jitter, random=chance
+    )
+
+
+class _Limited(Called):
+    """A try with the step's timeout."""
+
+    __slots__ = ()
+
+    def start(self) -> Awaitable[Any]:
+        return super().start() if self._call.options.timeout is None else limited(self._call, super().start())
+
+
+@transparent
+async def limited(call: StepCall, work: Awaitable[Any]) -> Any:
+    """Raises StepTimeout when the step's timeout is over; a `def` step's thread cannot be stopped and runs on."""
+    limit = call.options.timeout
+    try:
+        async with asyncio.timeout(limit) as scope:
+            return await work
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise StepTimeout(
+            f"step {name_of(call)!r} ran longer than its timeout of {limit:g} s",
+            hint="give it a longer timeout, or retries: @step(timeout=..., retry=Retry(...))",
+        ) from error
+
+
+def name_of(call: StepCall) -> str:
+    return call.options.name or short_name(call.fn.__qualname__)
+
+
+def site_of_caller() -> str:
+    """`file.py:31`: the user's line that is being executed."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and (
+        is_runtime(frame.f_code.co_filename)
+        or frame.f_code.co_filename in ASYNCIO_FILES
+        or "asyncio" in frame.f_code.co_filename
+    ):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else ""
+
+
+def in_own_lines(attempt: Attempt) -> bool:
+    return domain.get() is attempt

@@ -1,0 +1,98 @@
+"""What an attempt comes to, and how an exception becomes the failure that is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stepwell.codec.exceptions import encode_exception, is_recordable
+from stepwell.codec.failure import describe_exception
+from stepwell.codec.text import to_text
+from stepwell.errors import AbortRun, CheckpointError, ConfigError, ReplayDiverged, RetryAfter, StepwellError
+from stepwell.model.failure import Failure, FailureCode
+from stepwell.model.wait import Wait
+from stepwell.primitives.duration import seconds
+
+OUTPUT_TYPE = "application/vnd.stepwell+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """`output` is the codec's text of what the task returned."""
+
+    output: bytes
+    output_type: str = OUTPUT_TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """`retry_after`: the delay in seconds that the task's code asked for. `no_retry`: it asked for no further attempt,
+    or one cannot help. `error` is the exception itself, for tests."""
+
+    failure: Failure
+    retry_after: float | None = None
+    no_retry: bool = False
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """Everything before it is stored; nothing happens until one of `waits` is satisfied."""
+
+    waits: list[Wait]
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """The run was canceled, and its cleanup is over (or its grace period)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """Let go of as a dead process would be: nothing may be written any more."""
+
+    reason: str = ""
+
+
+Outcome = Completed | Failed | Suspended | Canceled | Discarded
+
+_CODES: tuple[tuple[type[BaseException], FailureCode], ...] = (
+    (AbortRun, "aborted"),
+    (ReplayDiverged, "replay_diverged"),
+    (CheckpointError, "checkpoint_invalid"),
+)
+# Of our own making, and the same on every attempt.
+_HOPELESS = frozenset({"deadlock", "foreign-wakeup", "shared-primitive", "context-variable-set"})
+
+
+def failed(
+    error: BaseException, *, when: Callable[[BaseException, int], Any] | None = None, attempt: int = 1
+) -> Failed:
+    """The outcome of an attempt that raised `error`. `when` is the retry policy's own word on it."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), "error")
+    asked: Any = error
+    if when is not None and code == "error":
+        asked = when(error, attempt)
+        asked = (asked() if isinstance(asked, type) else asked) or error
+    own = isinstance(error, StepwellError) and error.code in _HOPELESS
+    return Failed(
+        failure_of(error, code),
+        retry_after=seconds(asked.delay) if isinstance(asked, RetryAfter) else None,
+        no_retry=isinstance(asked, AbortRun) or code != "error" or own or isinstance(error, ConfigError),
+        error=error,
+    )
+
+
+def failure_of(error: BaseException, code: FailureCode) -> Failure:
+    """An exception as what is recorded of it."""
+    described = describe_exception(error)
+    exception = to_text(encode_exception(error)) if is_recordable(error) else None
+    return Failure(
+        code=code,
+        message=described["message"],
+        name=described["type"],
+        stack=described["stack"],
+        hint=described["hint"],
+        exception=exception,
+    )

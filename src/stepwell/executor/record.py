@@ -1,0 +1,92 @@
+"""What is delivered to an await: an entry's outcome, read from the journal or just stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepwell.codec.body import Body, document
+from stepwell.codec.exceptions import decode_exception, encode_exception, with_frames_of
+from stepwell.codec.values import dumps, loads
+from stepwell.errors import CheckpointError
+from stepwell.model.checkpoint import CheckpointKind, CheckpointOutcome
+from stepwell.model.child import ChildSpec
+
+MAX_VALUE = 10 * 1024 * 1024  # bytes of one entry's document
+_SAME_BACK = frozenset({str, int, bool, type(None)})  # nothing is lost in their JSON
+_NOTHING = document(value_text=b"null")
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """An entry from an await's point of view. Live: a draft, until it has been stored under `seq`.
+
+    text: the document that is stored. value and error: as the task gets them, which is as a replay would give them.
+    deliver: called once, in its turn. children: to be triggered in the transaction that stores it.
+    """
+
+    key: str
+    kind: CheckpointKind
+    outcome: CheckpointOutcome
+    text: bytes = _NOTHING
+    value: Any = None
+    error: BaseException | None = None
+    site: str = ""
+    started: float = 0.0
+    nested: bool = False
+    fingerprint: bytes = b""
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    swallowed: int = 0
+    children: list[ChildSpec] | None = None
+    deliver: Callable[[Record], None] | None = None
+    seq: int = -1
+    at: float = 0.0
+
+    def result(self) -> Any:
+        """The value, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def set_value(self, value: Any, arguments: dict[str, Any] | None = None, swallowed: int = 0) -> None:
+        """Raises CheckpointError when the value cannot be stored."""
+        self.outcome = "value"
+        if value is None and not arguments and not swallowed:
+            return
+        text = dumps(value)
+        self._check_size(len(text))
+        self.text = document(value_text=text, arguments=arguments, swallowed=swallowed)
+        self.value = value if type(value) in _SAME_BACK else loads(text)
+
+    def set_error(self, error: BaseException, arguments: dict[str, Any] | None = None) -> None:
+        """The task gets the error as a replay would give it, with the frames of this one.
+
+        Raises CheckpointError for what must end the process (KeyboardInterrupt, MemoryError, ...).
+        """
+        tree = encode_exception(error)
+        self.outcome = "error"
+        self.text = document(error=tree, arguments=arguments)
+        self.value, self.error = None, with_frames_of(decode_exception(tree), error)
+
+    def set_canceled(self, arguments: dict[str, Any] | None = None) -> None:
+        self.outcome = "canceled"
+        self.text = document(arguments=arguments)
+
+    def _check_size(self, size: int) -> None:
+        if size > MAX_VALUE:
+            raise CheckpointError(
+                f"the result of {self.key!r} is {size / 2**20:.1f} MB, more than the {MAX_VALUE // 2**20} MB "
+                "that one checkpoint may hold",
+                hint="store it elsewhere inside the step (a file, a bucket, a table) and return where it is",
+            )
+
+
+def fill(record: Record, body: Body) -> Record:
+    """A record of what a stored body says."""
+    record.arguments, record.swallowed = body.arguments, body.swallowed
+    if record.outcome == "value":
+        record.value = body.value()
+    elif record.outcome == "error":
+        record.error = body.error()
+    return record
