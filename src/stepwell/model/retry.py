@@ -93,3 +93,15 @@ def decide_retry(
         attempt, policy.factor, policy.min_timeout, policy.max_timeout, jitter=policy.jitter, random=random
     )
     return RetryDecision(after, f"attempt {attempt} of {policy.max_attempts} failed")
+
+
+def decide_recovery(crashes: int, random: float = 0.0) -> RetryDecision:
+    """Whether the attempt goes on after its executor died, or its worker with it, for the `crashes`-th time in a row.
+
+    A death of the process is nobody's try: it burns no attempt, whatever the policy. What must end is a run that dies
+    again and again without getting one checkpoint further; the delay grows only to spare the machine meanwhile.
+    """
+    if crashes >= MAX_CRASHES:
+        return RetryDecision(None, f"the executor died {crashes} times without a new checkpoint")
+    after = backoff_delay(crashes, 2.0, 0.2, 5.0, jitter=True, random=random)
+    return RetryDecision(after, f"the executor died ({crashes} of {MAX_CRASHES})")

@@ -43,3 +43,4 @@ SELECT $1, checkpoint.key, coalesce(adoption.parent_id, $2)
 FROM checkpoint
 LEFT JOIN adoption ON adoption.run_id = $2 AND adoption.spawn_key = checkpoint.key
 WHERE checkpoint.run_id = $2 AND checkpoint.seq <= $3 AND checkpoint.kind = 'spawn'
+ON CONFLICT (run_id, spawn_key) DO NOTHING

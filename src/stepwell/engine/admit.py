@@ -1,0 +1,177 @@
+"""Turns what was asked for into runs that can be stored, or into the reason why not: for every verb that makes runs."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepwell.engine import payloads
+from stepwell.errors import ApiError, LimitExceeded, NotFound, StepwellError
+from stepwell.model.child import TriggerOptions
+from stepwell.model.run import NewRun
+from stepwell.model.trigger import MAX_TAGS, MAX_WORD, TriggerRequest
+from stepwell.storage import event, queue, ready, run, task
+from stepwell.storage.database import Tx
+from stepwell.storage.event import Fact
+from stepwell.storage.task import StoredTask
+
+_FARTHEST = 100 * 365 * 86400.0  # seconds: no delay or ttl is longer
+_PRIORITIES = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a tree of runs a new one stands. None for all but the id: it begins a tree of its own."""
+
+    run_id: str
+    parent_id: str | None = None
+    root_id: str | None = None
+    depth: int = 0
+    spawn_key: str | None = None
+    child_index: int | None = None
+
+
+Asked = tuple[TriggerRequest, Place]
+
+
+async def admit(tx: Tx, environment_id: str, asked: Sequence[Asked]) -> list[NewRun | StepwellError]:
+    """Each request with its task's declaration applied, or the error that refuses it. Stores nothing."""
+    tasks = await task.load(tx, environment_id, list({request.task_id for request, _ in asked}))
+    await payloads.load_schemas(tx, environment_id, tasks)
+    queues = await _known_queues(tx, environment_id, asked, tasks)
+    admitted: list[NewRun | StepwellError] = []
+    for request, place in asked:
+        try:
+            admitted.append(await _one(tx, environment_id, request, place, tasks.get(request.task_id), queues))
+        except StepwellError as error:
+            admitted.append(error)
+    return admitted
+
+
+async def store(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> set[str]:
+    """Store admitted runs and make them claimable, or due later. Returns those that are new."""
+    if not runs:
+        return set()
+    made = await run.insert(tx, environment_id, runs)
+    queued = [run_id for run_id, status in made.items() if status == "queued"]
+    delayed = [run_id for run_id, status in made.items() if status == "delayed"]
+    if queued:
+        await ready.enqueue(tx, queued)
+    if delayed:
+        await ready.delay(tx, delayed)
+    await event.append(tx, [_fact(new) for new in runs if new.id in made])
+    return set(made)
+
+
+def _fact(new: NewRun) -> Fact:
+    return (
+        new.id,
+        "triggered",
+        {
+            "delay": new.delay,
+            "delay_until": new.delay_until,
+            "parent": new.parent_id,
+            "forked_from": new.forked_from,
+            "forked_seq": new.forked_seq,
+        },
+    )
+
+
+async def _known_queues(tx: Tx, environment_id: str, asked: Sequence[Asked], tasks: dict[str, StoredTask]) -> set[str]:
+    """A task's own queue exists since its task does; those that callers name must be looked up."""
+    named = {request.options.queue for request, _ in asked if request.options.queue}
+    own = {found.declaration.queue_name for found in tasks.values()}
+    return own | await queue.known(tx, environment_id, list(named)) if named else own
+
+
+async def _one(
+    tx: Tx, environment_id: str, request: TriggerRequest, place: Place, found: StoredTask | None, queues: set[str]
+) -> NewRun:
+    if found is None:
+        raise await _no_task(tx, environment_id, request.task_id)
+    declared, options = found.declaration, request.options
+    queue_name = options.queue or declared.queue_name
+    if queue_name not in queues:
+        raise await _no_queue(tx, environment_id, queue_name)
+    _check_options(options)
+    payloads.check(request.task_id, found, request.payload, request.payload_type)
+    batch_id, batch_index = request.batch or (None, None)
+    return NewRun(
+        id=place.run_id,
+        task_id=request.task_id,
+        queue=queue_name,
+        payload=request.payload,
+        payload_type=request.payload_type,
+        root_id=place.root_id or place.run_id,
+        max_attempts=options.max_attempts or max(1, declared.retry.max_attempts),
+        trigger_function=request.trigger_function,
+        priority=declared.priority if options.priority is None else options.priority,
+        parent_id=place.parent_id,
+        depth=place.depth,
+        spawn_key=place.spawn_key,
+        child_index=place.child_index,
+        batch_id=batch_id,
+        batch_index=batch_index,
+        concurrency_key=options.concurrency_key,
+        max_duration=options.max_duration or declared.max_duration,
+        ttl=options.ttl or declared.ttl,
+        tags=tuple(dict.fromkeys((*declared.tags, *options.tags))),
+        metadata=options.metadata,
+        idempotency_key=options.idempotency_key,
+        traceparent=request.traceparent,
+        test=options.test,
+        delay=options.delay,
+        delay_until=options.delay_until,
+    )
+
+
+async def _no_task(tx: Tx, environment_id: str, task_id: str) -> NotFound:
+    known = await task.ids(tx, environment_id)
+    close = difflib.get_close_matches(task_id, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "start a worker whose modules declare it"
+    return NotFound(f"there is no task {task_id[:MAX_WORD]!r}", code="task-not-found", hint=hint, status=404)
+
+
+async def _no_queue(tx: Tx, environment_id: str, name: str) -> NotFound:
+    close = difflib.get_close_matches(name, await queue.names(tx, environment_id), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "declare it with queue(...) in a worker's modules"
+    return NotFound(f"there is no queue {name[:MAX_WORD]!r}", code="queue-not-found", hint=hint, status=404)
+
+
+def _check_options(options: TriggerOptions) -> None:
+    for name, word in (
+        ("idempotency_key", options.idempotency_key),
+        ("concurrency_key", options.concurrency_key),
+        *(("tags", tag) for tag in options.tags),
+    ):
+        if word is not None:
+            check_word(name, word)
+    if len(options.tags) > MAX_TAGS:
+        raise LimitExceeded(
+            f"{len(options.tags)} tags, more than the limit of {MAX_TAGS}", hint="use metadata for the rest"
+        )
+    for name in ("delay", "ttl", "max_duration", "idempotency_key_ttl"):
+        given = getattr(options, name)
+        least = 0.0 if name == "delay" else 1e-3
+        if given is not None and not least <= given <= _FARTHEST:
+            raise _wrong(name, f"{least:g} to {_FARTHEST:g} seconds", f"{given:g}")
+    if options.delay_until is not None and not 0 <= options.delay_until <= 2**36:
+        raise _wrong("delay_until", "a moment in seconds since the epoch", f"{options.delay_until:g}")
+    if options.priority is not None and options.priority not in _PRIORITIES:
+        raise _wrong("priority", "a 32-bit integer", str(options.priority))
+    if options.max_attempts is not None and not 1 <= options.max_attempts < 2**31:
+        raise _wrong("max_attempts", "1 or more", str(options.max_attempts))
+
+
+def check_word(name: str, word: str) -> None:
+    """Raises ApiError for an empty or endless text, and one with control characters."""
+    if not 1 <= len(word) <= MAX_WORD:
+        raise _wrong(name, f"1 to {MAX_WORD} characters", f"{len(word)}")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in word):
+        raise _wrong(name, "a text without control characters", repr(word))
+
+
+def _wrong(name: str, expected: str, got: str) -> ApiError:
+    return ApiError(f"{name}: expected {expected}, got {got[:80]}", code="invalid-request", status=422)

@@ -1,0 +1,221 @@
+"""Finish: the attempt ended. The run completes, fails, is tried again after a delay, or goes on after a crash.
+
+Runs that may end are locked together with whoever may wait for them, parents before children. So the last child wakes
+its parent in its own transaction, and of two last children exactly one does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stepwell.codec.payload import LARGEST
+from stepwell.engine.fence import split
+from stepwell.engine.wake import wake_satisfied
+from stepwell.errors import StepwellError
+from stepwell.model.event import EventKind
+from stepwell.model.failure import Failure
+from stepwell.model.retry import RetryDecision, RetryPolicy, decide_recovery, decide_retry
+from stepwell.model.run import RunState
+from stepwell.protocol.frames import Finish
+from stepwell.storage import attempt, checkpoint, event, run, task, wait
+from stepwell.storage.attempt import AttemptEnd
+from stepwell.storage.database import Database, Tx
+from stepwell.storage.run import Ending
+
+# How a process ended that was nobody's try: these go on where they were, and burn no attempt.
+_DEATHS = frozenset({"crashed", "lease_lost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a run whose attempt ended. after: seconds until it goes on, None: it ends as `status`.
+
+    same_attempt: it goes on as the same attempt.
+    """
+
+    state: RunState
+    epoch: int
+    status: str
+    crashes: int
+    length: int
+    reason: str = ""
+    output: bytes | None = None
+    output_type: str | None = None
+    failure: Failure | None = None
+    after: float | None = None
+    same_attempt: bool = False
+
+
+async def finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> list[StepwellError | None]:
+    """One answer for each frame, None when its attempt's end is stored; the refusal is LeaseLost.
+
+    An output over 10 MB makes the run fail: nobody could be told of it otherwise.
+    """
+
+    async def body(tx: Tx) -> list[StepwellError | None]:
+        states = await run.lock_family(tx, [frame.run_id for frame in frames])
+        holding, answers = split(frames, states, worker_id, "finish")
+        answers = [_forgive(frame, states, answer) for frame, answer in zip(frames, answers, strict=True)]
+        if holding:
+            await end(tx, await _decide(tx, list(holding.values())), states, "finish")
+        return answers
+
+    return await db.transact("finish", body)
+
+
+def _forgive(frame: Finish, states: Mapping[str, RunState], answer: StepwellError | None) -> StepwellError | None:
+    """An executor that says it stopped, as it was told to by a cancel, is not told that it lost its lease."""
+    state = states.get(frame.run_id)
+    told = frame.canceled and state is not None and state.left_by == "cancel" and state.lease_epoch == frame.epoch
+    return None if told else answer
+
+
+# ── deciding ─────────────────────────────────────────────────────────────────
+
+
+async def _decide(tx: Tx, holding: Sequence[tuple[Finish, RunState]]) -> list[Decision]:
+    failed = [(frame, state) for frame, state in holding if frame.failure is not None]
+    policies = await _policies(tx, [state for _, state in failed])
+    dead = [state.id for frame, state in failed if frame.crashed]
+    lengths = await checkpoint.lengths(tx, dead) if dead else {}
+    return [_decision(frame, state, policies, lengths) for frame, state in holding]
+
+
+async def _policies(tx: Tx, states: Iterable[RunState]) -> dict[str, RetryPolicy]:
+    """The retry policy of each run: its task's, with its own number of attempts."""
+    found: dict[str, RetryPolicy] = {}
+    by_environment: dict[str, list[RunState]] = {}
+    for state in states:
+        by_environment.setdefault(state.environment_id, []).append(state)
+    for environment_id, group in by_environment.items():
+        tasks = await task.load(tx, environment_id, list({state.task_id for state in group}))
+        for state in group:
+            policy = tasks[state.task_id].declaration.retry
+            found[state.id] = replace(policy, max_attempts=state.max_attempts)
+    return found
+
+
+def _decision(
+    frame: Finish, state: RunState, policies: Mapping[str, RetryPolicy], lengths: Mapping[str, int]
+) -> Decision:
+    ended = Decision(state, frame.epoch, "completed", state.crashes, state.crash_length)
+    if frame.failure is None:
+        if frame.canceled:
+            return replace(ended, status="canceled")
+        if frame.output is not None and len(frame.output) > LARGEST:
+            return replace(ended, status="failed", failure=_too_large(frame.output), reason="the output is too large")
+        return replace(ended, output=frame.output, output_type=frame.output_type if frame.output is not None else None)
+    length = lengths.get(state.id, state.crash_length)
+    crashes = counted_crashes(state, length) if frame.crashed else state.crashes
+    verdict, same_attempt = _verdict(frame, frame.failure, state, policies[state.id], crashes)
+    return replace(
+        ended,
+        status="failed",
+        failure=frame.failure,
+        crashes=crashes,
+        length=length,
+        after=verdict.after,
+        reason=verdict.reason,
+        same_attempt=same_attempt,
+    )
+
+
+def counted_crashes(state: RunState, length: int) -> int:
+    """The crashes in a row, with this one: a journal that grew since the last one begins the count anew."""
+    return state.crashes + 1 if length == state.crash_length else 1
+
+
+def _verdict(
+    frame: Finish, failure: Failure, state: RunState, policy: RetryPolicy, crashes: int
+) -> tuple[RetryDecision, bool]:
+    if frame.no_retry:
+        return RetryDecision(None, "the task asked for no further attempt"), False
+    if frame.crashed and failure.code in _DEATHS:
+        return decide_recovery(crashes, random.random()), True
+    decision = decide_retry(
+        policy,
+        code=failure.code,
+        attempt=state.attempt,
+        crashes=crashes,
+        asked_after=frame.retry_after,
+        random=random.random(),
+    )
+    return decision, False
+
+
+def _too_large(output: bytes) -> Failure:
+    return Failure(
+        "error",
+        f"the output has {len(output):,} bytes, more than the limit of {LARGEST:,}",
+        "PayloadTooLarge",
+        hint="put the data into a file or an object store, and return its name",
+    )
+
+
+# ── writing ──────────────────────────────────────────────────────────────────
+
+
+async def end(tx: Tx, decisions: Sequence[Decision], states: Mapping[str, RunState], left_by: str) -> None:
+    """Carry out decisions about executing runs, whose families are locked, and wake whoever waited for them."""
+    final = [each for each in decisions if each.after is None]
+    again = [each for each in decisions if each.after is not None]
+    moved: set[str] = set()
+    if final:
+        moved |= await run.finish(tx, [_ending(each) for each in final], left_by)
+    if again:
+        rows = [(each.state.id, each.epoch, each.same_attempt, each.crashes, each.length) for each in again]
+        moved |= await run.retry(tx, rows)
+        await wait.insert_retry(tx, [(each.state.id, each.after or 0.0) for each in again if each.state.id in moved])
+    done = [each for each in decisions if each.state.id in moved]
+    await attempt.end(tx, [_attempt_end(each) for each in done if each.after is None or not each.same_attempt])
+    await event.append(tx, [_fact(each) for each in done])
+    ended = [each.state.id for each in done if each.after is None]
+    environments = await wake_waiting(tx, states, ended)
+    # A slot came free: what waits for it in its queue can be claimed.
+    environments |= {each.state.environment_id for each in done}
+    parents = {states[run_id].parent_id for run_id in ended}
+    await event.notify(tx, ready=environments, children=[run_id for run_id in parents if run_id], runs=moved)
+
+
+async def wake_waiting(tx: Tx, states: Mapping[str, RunState], ended: Iterable[str]) -> set[str]:
+    """Wake those of the locked family that wait, if it was for these. Returns the environments to notify."""
+    gone = set(ended)
+    if not gone:
+        return set()
+    woken = await wake_satisfied(
+        tx, [run_id for run_id, state in states.items() if state.status == "waiting" and run_id not in gone]
+    )
+    return {states[run_id].environment_id for run_id in woken}
+
+
+def _ending(each: Decision) -> Ending:
+    return Ending(each.state.id, each.epoch, each.status, each.crashes, each.output, each.output_type, each.failure)
+
+
+def _attempt_end(each: Decision) -> AttemptEnd:
+    if each.status == "failed":
+        return AttemptEnd(each.state.id, each.state.attempt, "failed", each.failure, each.after)
+    return AttemptEnd(each.state.id, each.state.attempt, "canceled" if each.status == "canceled" else "completed")
+
+
+def _fact(each: Decision) -> event.Fact:
+    failure = each.failure
+    if failure is None:
+        kind: EventKind = "canceled" if each.status == "canceled" else "completed"
+        return each.state.id, kind, {"attempt": each.state.attempt}
+    kind = "failed" if each.after is None else "crashed" if each.same_attempt else "retrying"
+    return (
+        each.state.id,
+        kind,
+        {
+            "attempt": each.state.attempt,
+            "code": failure.code,
+            "name": failure.name,
+            "message": failure.message[:2000],
+            "reason": each.reason,
+            "retry_after": each.after,
+            "crashes": each.crashes or None,
+        },
+    )

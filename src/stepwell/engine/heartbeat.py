@@ -1,0 +1,60 @@
+"""Heartbeat: the worker is alive, and so are these leases. The answer says which are not its own any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwell.errors import NotFound
+from stepwell.protocol.frames import HeartbeatReply
+from stepwell.storage import lease, run, worker
+from stepwell.storage.database import Database, Tx
+
+_OWN_ENDS = frozenset({"suspend", "finish", "release"})
+
+
+async def heartbeat(
+    db: Database,
+    worker_id: str,
+    leases: Sequence[tuple[str, int]],
+    lease_seconds: float,
+    *,
+    environment_id: str | None = None,
+) -> HeartbeatReply:
+    """Renew leases, given as (run id, epoch), for `lease_seconds` from now.
+
+    environment_id: the one that the caller proved to belong to. Raises NotFound (worker-not-found) when the worker has not
+    registered there. A run that the worker itself suspended, finished or gave back meanwhile is neither lost nor canceled.
+    """
+
+    async def body(tx: Tx) -> HeartbeatReply:
+        if not await worker.seen(tx, worker_id, environment_id):
+            raise NotFound(
+                f"there is no worker {worker_id[:80]!r} here",
+                code="worker-not-found",
+                hint="register it first",
+                status=404,
+            )
+        renewed = await lease.renew(tx, worker_id, leases, lease_seconds) if leases else set[str]()
+        return await _reply(tx, leases, renewed)
+
+    return await db.transact("heartbeat", body)
+
+
+async def revoked(db: Database, worker_id: str, leases: Sequence[tuple[str, int]]) -> HeartbeatReply:
+    """The same answer without renewing anything: for a gateway that heard of a change and wants to tell its workers."""
+    async with db.read("revoked") as tx:
+        return await _reply(tx, leases, await lease.live(tx, worker_id, leases))
+
+
+async def _reply(tx: Tx, leases: Sequence[tuple[str, int]], live: set[str]) -> HeartbeatReply:
+    gone = [(run_id, epoch) for run_id, epoch in leases if run_id not in live]
+    standings = await run.standings(tx, [run_id for run_id, _ in gone]) if gone else {}
+    lost: list[str] = []
+    canceled: list[str] = []
+    for run_id, epoch in gone:
+        status, current, left_by = standings.get(run_id, ("unknown", -1, None))
+        if status == "canceled" and left_by != "finish":
+            canceled.append(run_id)
+        elif current != epoch or left_by not in _OWN_ENDS:
+            lost.append(run_id)
+    return HeartbeatReply(now=await worker.now(tx), lost=lost, canceled=canceled)

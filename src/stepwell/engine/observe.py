@@ -1,0 +1,216 @@
+"""Observe: everything that is read. Each call sees one moment of the database and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from stepwell.codec.body import Body, unpack
+from stepwell.engine.cancel import run_not_found
+from stepwell.errors import NotFound
+from stepwell.model.attempt import Attempt
+from stepwell.model.batch import Batch, BatchItem
+from stepwell.model.checkpoint import Checkpoint
+from stepwell.model.child import ChildOutcome
+from stepwell.model.event import Event
+from stepwell.model.log import LogLine
+from stepwell.model.queue import Queue
+from stepwell.model.run import Run, RunDetail, RunFilter, RunOutcome, RunPage
+from stepwell.model.task import TaskDeclaration
+from stepwell.model.worker import Worker
+from stepwell.storage import attempt, batch, checkpoint, event, log, queue, run, task, wait, worker
+from stepwell.storage.database import Database, Tx
+
+MOST_ROWS = 1000  # of one page of anything
+_MOST_CHILDREN = 100
+_NOTHING = RunFilter()
+
+
+async def get_run(db: Database, environment_id: str, run_id: str) -> RunDetail:
+    """A run in full, with its parent, root, newest-made first 100 children, and what it waits for.
+
+    Raises NotFound (run-not-found).
+    """
+    async with db.read("get_run") as tx:
+        found = await run.get(tx, environment_id, run_id)
+        if found is None:
+            raise run_not_found(run_id)
+        this = found.run
+        relatives = [each for each in (this.parent_id, this.root_id) if each and each != this.id]
+        related = await run.summaries(tx, environment_id, relatives) if relatives else {}
+        return RunDetail(
+            run=this,
+            payload=found.payload,
+            payload_type=found.payload_type,
+            output=found.output,
+            output_type=found.output_type,
+            parent=related.get(this.parent_id or ""),
+            root=related.get(this.root_id),
+            children=tuple(await run.children(tx, environment_id, run_id, _MOST_CHILDREN)),
+            waits=await wait.of_run(tx, run_id) if this.status == "waiting" else (),
+        )
+
+
+async def list_runs(
+    db: Database,
+    environment_id: str,
+    where: RunFilter = _NOTHING,
+    *,
+    after: str | None = None,
+    before: str | None = None,
+    limit: int = 20,
+) -> RunPage:
+    """A page of runs, newest first. after, before: ids of runs at the edge of another page."""
+    limit = max(1, min(limit, MOST_ROWS))
+    async with db.read("list_runs") as tx:
+        found = await run.list_runs(tx, environment_id, where, after=after, before=before, limit=limit + 1)
+    more, runs = len(found) > limit, found[:limit]
+    if before is not None:
+        runs.reverse()
+    older = more if before is None else True
+    newer = more if before is not None else after is not None
+    return RunPage(tuple(runs), runs[-1].id if runs and older else None, runs[0].id if runs and newer else None)
+
+
+async def list_dead(
+    db: Database, environment_id: str, task_ids: Sequence[str] = (), *, after: str | None = None, limit: int = 50
+) -> RunPage:
+    """Dead letters: failed runs that nobody has dealt with, newest first."""
+    limit = max(1, min(limit, MOST_ROWS))
+    async with db.read("list_dead") as tx:
+        found = await run.list_dead(tx, environment_id, task_ids, after, limit + 1)
+    runs = found[:limit]
+    return RunPage(tuple(runs), runs[-1].id if len(found) > limit else None)
+
+
+async def outcomes(db: Database, environment_id: str, run_ids: Sequence[str]) -> dict[str, RunOutcome]:
+    """Status of each run, and how it ended if it did. Unknown ids are left out."""
+    async with db.read("outcomes") as tx:
+        return await run.outcomes(tx, environment_id, run_ids)
+
+
+async def journal(
+    db: Database, environment_id: str, run_id: str, *, after: int = -1, limit: int = 500
+) -> list[Checkpoint]:
+    """A page of a run's journal: entries after number `after`. Raises NotFound (run-not-found)."""
+    async with db.read("journal") as tx:
+        await _known(tx, environment_id, run_id)
+        return await checkpoint.page(tx, run_id, after, _page(limit))
+
+
+async def journal_bodies(
+    db: Database, environment_id: str, run_id: str, *, after: int = -1, limit: int = 500
+) -> list[tuple[Checkpoint, Body]]:
+    """The same with each entry's unpacked body. Raises NotFound, and CheckpointError for a damaged one."""
+    async with db.read("journal_bodies") as tx:
+        await _known(tx, environment_id, run_id)
+        page = await checkpoint.page(tx, run_id, after, _page(limit))
+        earlier = await checkpoint.page(tx, run_id, -1, after + 1) if after >= 0 and page else []
+    stored = {entry.seq: entry.body for entry in (*earlier, *page)}
+    return [(entry, unpack(entry.body, stored.__getitem__)) for entry in page]
+
+
+async def events(db: Database, environment_id: str, run_id: str, *, after: int = -1, limit: int = 500) -> list[Event]:
+    """A page of what happened to a run, in order. Raises NotFound (run-not-found)."""
+    async with db.read("events") as tx:
+        await _known(tx, environment_id, run_id)
+        return await event.of_run(tx, run_id, after, _page(limit))
+
+
+async def attempts(db: Database, environment_id: str, run_id: str) -> list[Attempt]:
+    """A run's attempts, in order. Raises NotFound (run-not-found)."""
+    async with db.read("attempts") as tx:
+        await _known(tx, environment_id, run_id)
+        return await attempt.of_run(tx, run_id)
+
+
+async def logs(db: Database, environment_id: str, run_id: str, *, after: int = -1, limit: int = 500) -> list[LogLine]:
+    """A page of what a run's code logged and printed. Raises NotFound (run-not-found)."""
+    async with db.read("logs") as tx:
+        await _known(tx, environment_id, run_id)
+        return await log.of_run(tx, run_id, after, _page(limit))
+
+
+async def children(db: Database, environment_id: str, run_id: str, *, limit: int = MOST_ROWS) -> list[Run]:
+    """The runs that a run triggered, oldest first. Raises NotFound (run-not-found)."""
+    async with db.read("children") as tx:
+        await _known(tx, environment_id, run_id)
+        return await run.children(tx, environment_id, run_id, limit)
+
+
+async def ended_children(db: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[ChildOutcome]]:
+    """Of these (run id, spawn key) those whose children have all ended, with the outcomes in the order of spawning.
+
+    A key that triggered nothing is over at once, with no outcome.
+    """
+    by_run: dict[str, list[str]] = {}
+    for run_id, spawn_key in asked:
+        by_run.setdefault(run_id, []).append(spawn_key)
+    ended: dict[tuple[str, str], list[ChildOutcome]] = {}
+    async with db.read("ended_children") as tx:
+        for run_id, spawn_keys in by_run.items():
+            found = await run.outcomes_of_children(tx, run_id, spawn_keys)
+            for spawn_key in spawn_keys:
+                outcomes = [each for each in found.get(spawn_key, []) if each is not None]
+                if len(outcomes) == len(found.get(spawn_key, [])):
+                    ended[run_id, spawn_key] = outcomes
+    return ended
+
+
+async def get_batch(db: Database, environment_id: str, batch_id: str) -> Batch:
+    """A batch with its counts. Raises NotFound (batch-not-found)."""
+    async with db.read("get_batch") as tx:
+        return await _batch(tx, environment_id, batch_id)
+
+
+async def batch_items(
+    db: Database, environment_id: str, batch_id: str, *, after: int = -1, limit: int = MOST_ROWS
+) -> list[BatchItem]:
+    """A page of a batch's items by index, with how their runs ended. Raises NotFound (batch-not-found)."""
+    async with db.read("batch_items") as tx:
+        await _batch(tx, environment_id, batch_id)
+        return await batch.items(tx, batch_id, after, limit)
+
+
+async def queues(db: Database, environment_id: str) -> list[Queue]:
+    """All queues by name, with what is in them now."""
+    async with db.read("queues") as tx:
+        return await queue.every(tx, environment_id)
+
+
+async def tasks(db: Database, environment_id: str) -> list[tuple[TaskDeclaration, datetime]]:
+    """All tasks as their newest worker declared them, and when that last changed."""
+    async with db.read("tasks") as tx:
+        return await task.every(tx, environment_id)
+
+
+async def workers(db: Database, environment_id: str, *, seen_within: float = 3600.0) -> list[Worker]:
+    """Workers that hold a lease or were seen within so many seconds, the last seen first."""
+    async with db.read("workers") as tx:
+        return await worker.every(tx, environment_id, seen_within)
+
+
+async def stuck(db: Database) -> list[tuple[str, str, str]]:
+    """Runs without the wake-up reason that their status calls for, as (id, status, what it has). Always empty."""
+    async with db.read("stuck") as tx:
+        return await run.without_wakeup(tx)
+
+
+async def _known(tx: Tx, environment_id: str, run_id: str) -> None:
+    if not await run.lineage(tx, environment_id, [run_id]):
+        raise run_not_found(run_id)
+
+
+async def _batch(tx: Tx, environment_id: str, batch_id: str) -> Batch:
+    found = await batch.get(tx, environment_id, batch_id)
+    if found is None:
+        raise batch_not_found(batch_id)
+    return found
+
+
+def batch_not_found(batch_id: str) -> NotFound:
+    return NotFound(f"there is no batch {batch_id[:80]!r} in this environment", code="batch-not-found", status=404)
+
+
+def _page(limit: int) -> int:
+    return max(1, min(limit, MOST_ROWS))

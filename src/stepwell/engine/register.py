@@ -1,0 +1,67 @@
+"""Register: a worker says hello, declares its tasks and queues, and settles what it holds."""
+
+from __future__ import annotations
+
+from stepwell.engine.admit import check_word
+from stepwell.engine.release import release_in
+from stepwell.errors import Conflict, NotFound
+from stepwell.model.queue import QueueKind
+from stepwell.model.task import Manifest
+from stepwell.model.worker import Registered
+from stepwell.protocol.frames import Hello, Release
+from stepwell.storage import environment, event, lease, queue, task, worker
+from stepwell.storage.columns import storable
+from stepwell.storage.database import Database, Tx
+
+
+async def register_worker(db: Database, environment_id: str, hello: Hello) -> Registered:
+    """Store the manifest (the newest one counts) and give back runs leased to this worker that it does not hold.
+
+    Such runs were claimed for it, but the connection broke before they were sent. Raises Conflict (worker-id-taken) when
+    the id belongs to a worker elsewhere, ApiError (invalid-request) for names that cannot be.
+    """
+    queues = _queues(hello.manifest)
+    check_word("worker_id", hello.worker_id)
+    for name in queues:
+        check_word("queue", name)
+
+    async def body(tx: Tx) -> Registered:
+        found = await environment.by_id(tx, environment_id)
+        if found is None:
+            raise NotFound(f"there is no environment {environment_id!r}", code="environment-not-found", status=404)
+        await queue.upsert(tx, environment_id, [(name, *each) for name, each in sorted(queues.items())])
+        await task.upsert(tx, environment_id, hello.manifest.tasks)
+        task_ids = sorted(each.id for each in hello.manifest.tasks)
+        name, version = storable(hello.name[:200]), storable(hello.version[:200])
+        if not await worker.upsert(tx, hello.worker_id, environment_id, name, hello.pid, version, task_ids):
+            raise Conflict(
+                f"the worker id {hello.worker_id!r} is taken", code="worker-id-taken", hint="make a new one", status=409
+            )
+        leased = await lease.of_worker(tx, hello.worker_id)
+        unheld = [Release(run_id, epoch) for run_id, epoch in leased if (run_id, epoch) not in set(hello.held)]
+        _, freed = await release_in(tx, hello.worker_id, unheld) if unheld else (None, set[str]())
+        if freed:
+            await event.notify(tx, ready=freed)
+        lost = [run_id for run_id, epoch in hello.held if (run_id, epoch) not in set(leased)]
+        return Registered(
+            worker_id=hello.worker_id,
+            environment=found.slug,
+            now=await worker.now(tx),
+            released=tuple(frame.run_id for frame in unheld),
+            lost=tuple(lost),
+        )
+
+    return await db.transact("register", body)
+
+
+def _queues(manifest: Manifest) -> dict[str, tuple[QueueKind, int | None]]:
+    """Declared queues, each task's own one, and those that tasks name without declaring them."""
+    queues: dict[str, tuple[QueueKind, int | None]] = {}
+    for each in manifest.tasks:
+        queues[f"task/{each.id}"] = ("task", None)
+        if each.queue is not None:
+            queues.setdefault(each.queue, ("custom", None))
+    for declared in manifest.queues:
+        kind: QueueKind = "task" if declared.name.startswith("task/") else "custom"
+        queues[declared.name] = (kind, declared.concurrency)
+    return queues

@@ -1,0 +1,64 @@
+"""Suspend: the attempt holds still, and holds nothing meanwhile: no process, no lease, no slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stepwell.engine.fence import split
+from stepwell.engine.wake import wake_satisfied
+from stepwell.errors import CheckpointError, StepwellError
+from stepwell.model.wait import Wait
+from stepwell.protocol.frames import Suspend
+from stepwell.storage import event, run, wait
+from stepwell.storage.columns import storable
+from stepwell.storage.database import Database, Tx
+
+
+async def suspend(db: Database, worker_id: str, frames: Sequence[Suspend]) -> list[StepwellError | None]:
+    """executing -> waiting, or queued at once where a wait is satisfied already. One answer for each frame.
+
+    Refusals: LeaseLost; CheckpointError (wait-invalid) for a frame that waits for nothing.
+    """
+
+    async def body(tx: Tx) -> list[StepwellError | None]:
+        states = await run.lock(tx, [frame.run_id for frame in frames])
+        holding, answers = split(frames, states, worker_id, "suspend")
+        for index, frame in enumerate(frames):
+            if frame.run_id in holding and (problem := _problem(frame)):
+                del holding[frame.run_id]
+                answers[index] = problem
+        if not holding:
+            return answers
+        moved = await run.suspend(tx, [(run_id, frame.epoch) for run_id, (frame, _) in holding.items()])
+        waits = [(run_id, _clean(each)) for run_id in moved for each in holding[run_id][0].waits]
+        await wait.insert(tx, waits)
+        await event.append(tx, [(run_id, "suspended", {"waits": _shown(holding[run_id][0].waits)}) for run_id in moved])
+        await wake_satisfied(tx, list(moved))
+        await event.notify(tx, ready={states[run_id].environment_id for run_id in moved})  # slots came free
+        return answers
+
+    return await db.transact("suspend", body)
+
+
+def _problem(frame: Suspend) -> CheckpointError | None:
+    """Why the run could never be woken again."""
+    broken = [each for each in frame.waits if (each.due_at if each.kind != "children" else each.spawn_key) is None]
+    if frame.waits and not broken:
+        return None
+    what = f"for {broken[0].key!r}, which has no end" if broken else "for nothing"
+    return CheckpointError(
+        f"{frame.run_id} wants to wait {what}", code="wait-invalid", hint="this is a fault of Stepwell"
+    )
+
+
+def _clean(each: Wait) -> Wait:
+    if each.kind == "children":
+        return Wait(storable(each.key), each.kind, None, storable(each.spawn_key or ""))
+    return Wait(storable(each.key), each.kind, each.due_at, None)
+
+
+def _shown(waits: Sequence[Wait]) -> list[dict[str, Any]]:
+    return [
+        {"key": each.key, "kind": each.kind, "due_at": each.due_at, "spawn_key": each.spawn_key} for each in waits[:20]
+    ]

@@ -1,0 +1,48 @@
+"""Wake: a suspended run goes back to the queue once one of its waits is satisfied, exactly once.
+
+Whoever satisfies a wait locks the waiting run first and looks at its waits in a later statement, as `suspend` does; so
+either the one or the other sees that the waiting is over, and no wake-up is lost in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwell.storage import event, ready, run, wait
+from stepwell.storage.database import Database, Tx
+
+
+async def wake_due(db: Database, limit: int = 500, *, sweep: bool = True) -> int:
+    """Wake runs whose timer or retry is due. How many.
+
+    sweep: look also for waits for children of whom none is open. The last child wakes its parent itself; the sweep is
+    for what only it can find, such as a fork that waits for children of another run that were canceled.
+    """
+
+    async def body(tx: Tx) -> int:
+        due = await wait.due(tx, limit)
+        if sweep:
+            due += await wait.children_over(tx, limit)
+        states = await run.lock_free(tx, due) if due else {}
+        woken = await wake_satisfied(tx, [run_id for run_id, state in states.items() if state.status == "waiting"])
+        await event.notify(tx, ready={states[run_id].environment_id for run_id in woken})
+        return len(woken)
+
+    return await db.transact("wake", body)
+
+
+async def next_wake(db: Database) -> float | None:
+    """Seconds until the next timer or retry is due; None when there is none."""
+    async with db.read("next_wake") as tx:
+        return await wait.next_due(tx)
+
+
+async def wake_satisfied(tx: Tx, locked: Sequence[str]) -> set[str]:
+    """Of these waiting runs, whose rows are locked, wake those whose waiting is over. Whoever calls it notifies."""
+    over = await wait.satisfied(tx, locked) if locked else {}
+    if not over:
+        return set()
+    woken = await run.wake(tx, list(over))
+    await ready.enqueue(tx, list(woken))
+    await event.append(tx, [(run_id, "woken", {"key": over[run_id][0], "reason": over[run_id][1]}) for run_id in woken])
+    return woken
