@@ -16,8 +16,6 @@ from stepwell.sdk.wrong_use import source_of
 if TYPE_CHECKING:
     from stepwell.sdk.schema import Schema
 
-JSON = "application/json"
-
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -47,13 +45,15 @@ class PayloadShape:
         return self._bound(self._schema.validate({} if payload is None else payload))
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
-        """The payload of a call with these arguments, and its content type. Raises PayloadInvalid."""
+        """The payload of a call with these arguments, and its content type. Raises PayloadInvalid, PayloadTooLarge."""
+        from stepwell.codec.payload import JSON
+
         given = self._by_name(args, kwargs)
         if self._sole is None:
-            return self._schema.encode(given), JSON
+            return self._sized(self._schema.encode(given)), JSON
         if self._sole.name not in given and self._sole.default is inspect.Parameter.empty:
             raise self._invalid(self._sole.name, "Field required")
-        return self._schema.encode(given.get(self._sole.name, self._sole.default)), JSON
+        return self._sized(self._schema.encode(given.get(self._sole.name, self._sole.default))), JSON
 
     def item(self, item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """One payload of a batch as a call: parameters by name, or the only one's value. Raises PayloadInvalid."""
@@ -69,6 +69,12 @@ class PayloadShape:
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema of the payload. Raises ConfigError when no JSON can fill a parameter."""
         return self._schema.json_schema()
+
+    def _sized(self, encoded: bytes) -> bytes:
+        from stepwell.codec.payload import check_size
+
+        check_size(encoded, f"payload of {self._owner}")
+        return encoded
 
     # ---- how a call and its names relate ----
 
@@ -116,17 +122,17 @@ class PayloadShape:
 
     @cached_property
     def _schema(self) -> Schema:
-        from stepwell.sdk.schema import Schema
+        from stepwell.sdk.schema import FieldsSchema, ObjectSchema
 
         sole = self._sole
         if sole is not None:
-            return Schema.of_object(self._owner, self._annotations[sole.name])
+            return ObjectSchema(self._owner, self._annotations[sole.name])
         fields = {
             parameter.name: (self._annotations.get(parameter.name, Any), parameter.default)
             for parameter in self._parameters
             if parameter.name != self._extra
         }
-        return Schema.of_fields(self._owner, fields, open_ended=self._extra is not None)
+        return FieldsSchema(self._owner, fields, open_ended=self._extra is not None)
 
     @cached_property
     def _annotations(self) -> dict[str, Any]:

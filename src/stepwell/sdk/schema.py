@@ -4,70 +4,60 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NotRequired, Required, cast, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
 import pydantic
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import ErrorDetails, PydanticSerializationError, to_jsonable_python
-from typing_extensions import TypedDict, is_typeddict
+from pydantic_core import ErrorDetails, PydanticSerializationError, to_json, to_jsonable_python
+from typing_extensions import is_typeddict
 
 from stepwell.client.checks import described
 from stepwell.errors import ConfigError, PayloadInvalid
+from stepwell.sdk.typed_dicts import supported
 
 SHOWN = 5  # problems in a message; all of them are in `problems`
 
+# JSON has neither bytes nor NaN; what pydantic does by default loses them without a word.
+LOSSLESS = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings")
 
-class Schema:
+
+class Schema(ABC):
     """The type of a payload, with its three uses."""
 
-    def __init__(self, owner: str, adapter: pydantic.TypeAdapter[Any], defaults: Mapping[str, Any]) -> None:
+    def __init__(self, owner: str, annotation: Any) -> None:
         self._owner = owner
-        self._adapter = adapter
-        self._defaults = defaults
+        self._adapter = _adapter(owner, annotation)
 
-    @classmethod
-    def of_object(cls, owner: str, annotation: Any) -> Schema:
-        """The payload is one value of this type."""
-        return cls(owner, _adapter(owner, annotation), {})
-
-    @classmethod
-    def of_fields(cls, owner: str, fields: Mapping[str, tuple[Any, Any]], *, open_ended: bool) -> Schema:
-        """The payload is an object of these fields: annotation and default (or `Parameter.empty`) by name."""
-        empty = inspect.Parameter.empty
-        types = {
-            name: Required[annotation] if default is empty else NotRequired[annotation]
-            for name, (annotation, default) in fields.items()
-        }
-        config = pydantic.ConfigDict(
-            extra="allow" if open_ended else "forbid",
-            # JSON has neither bytes nor NaN; what pydantic does by default loses them without a word.
-            ser_json_bytes="base64",
-            val_json_bytes="base64",
-            ser_json_inf_nan="strings",
-        )
-        shape = pydantic.with_config(config)(TypedDict("Payload", types))  # type: ignore[operator]
-        defaults = {name: default for name, (_, default) in fields.items() if default is not empty}
-        return cls(owner, _adapter(owner, shape), defaults)
-
+    @abstractmethod
     def validate(self, payload: Any) -> Any:
-        """The value of the payload's type. Raises PayloadInvalid."""
+        """What a decoded JSON payload says. Raises PayloadInvalid."""
+
+    @abstractmethod
+    def encode(self, value: Any) -> bytes:
+        """The payload's JSON for values that fit, or that pydantic makes such values of.
+
+        Raises:
+            PayloadInvalid: they do not fit, cannot be written as JSON, or could not be read back.
+        """
+
+    def json_schema(self) -> dict[str, Any]:
+        """JSON Schema of the payload, for callers in any language."""
+        return self._adapter.json_schema(mode="validation", schema_generator=_Lenient)
+
+    def _validated(self, payload: Any) -> Any:
+        """By way of JSON, in which a list may become a tuple, a text a date, and base64 bytes."""
         try:
-            # By way of JSON, in which a list may become a tuple, a text a date, and base64 bytes.
-            return self._adapter.validate_json(_json(payload))
+            return self._adapter.validate_json(to_json(payload, inf_nan_mode="strings"))
         except pydantic.ValidationError as error:
             raise self._invalid(error.errors(include_url=False, include_context=False)) from None
 
-    def encode(self, value: Any) -> bytes:
-        """The payload's JSON for a value of its type, or for one that pydantic makes such a value of.
-
-        Raises:
-            PayloadInvalid: it does not fit, cannot be written as JSON, or could not be read back.
-        """
+    def _encoded(self, value: Any, only: set[str] | None = None) -> bytes:
         try:
             valid = self._adapter.validate_python(value)
-            encoded = self._adapter.dump_json(valid, by_alias=True, round_trip=True, warnings="none")
+            encoded = self._adapter.dump_json(valid, include=only, by_alias=True, round_trip=True, warnings="none")
             self._adapter.validate_json(encoded)  # what the task could not read must not be sent
         except pydantic.ValidationError as error:
             raise self._invalid(error.errors(include_url=False, include_context=False)) from None
@@ -79,21 +69,63 @@ class Schema:
             ) from None
         return encoded
 
-    def json_schema(self) -> dict[str, Any]:
-        """JSON Schema of the payload, for callers in any language."""
-        schema = self._adapter.json_schema(mode="validation", schema_generator=_Lenient)
-        properties: dict[str, Any] = schema.get("properties", {})
-        for name, default in self._defaults.items():
-            plain = _plain(default)
-            if name in properties and (plain is not None or default is None):
-                properties[name] = {**properties[name], "default": plain}
-        return schema
-
     def _invalid(self, errors: list[ErrorDetails]) -> PayloadInvalid:
         problems = [{"field": _path(error["loc"]), "reason": _reason(error)} for error in errors]
         shown = "; ".join(f"{p['field']}: {p['reason']}".removeprefix(": ") for p in problems[:SHOWN])
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         return PayloadInvalid(f"payload of {self._owner} does not fit: {shown}{more}", problems=problems)
+
+
+class ObjectSchema(Schema):
+    """The payload is one value of this type."""
+
+    def __init__(self, owner: str, annotation: Any) -> None:
+        self._is_model = _is_model(annotation)  # a model has a configuration of its own, and needs no wrapping
+        super().__init__(owner, annotation if self._is_model else lambda: _root(annotation))
+
+    def validate(self, payload: Any) -> Any:
+        valid = self._validated(payload)
+        return valid if self._is_model else valid.root
+
+    def encode(self, value: Any) -> bytes:
+        return self._encoded(value)
+
+
+class FieldsSchema(Schema):
+    """The payload is an object of named fields."""
+
+    def __init__(self, owner: str, fields: Mapping[str, tuple[Any, Any]], *, open_ended: bool) -> None:
+        """`fields`: annotation and default (or `Parameter.empty`) by name. `open_ended`: further fields are taken."""
+        # Parameters may be called what a model's field may not: `_x`, `json`, `model_config`.
+        self._fields = {name: f"p{index}" for index, name in enumerate(fields)}
+        self._defaults = {name: default for name, (_, default) in fields.items() if not _is_required(default)}
+        config = pydantic.ConfigDict(**LOSSLESS, extra="allow" if open_ended else "forbid")
+        columns: dict[str, Any] = {
+            self._fields[name]: (supported(annotation), _column(name, default))
+            for name, (annotation, default) in fields.items()
+        }
+        super().__init__(owner, lambda: pydantic.create_model("Payload", __config__=config, **columns))
+
+    def validate(self, payload: Any) -> Any:
+        """The given fields by name; those left out are left to the function's own defaults."""
+        valid = self._validated(payload)
+        given = valid.model_fields_set
+        named = {name: getattr(valid, column) for name, column in self._fields.items() if column in given}
+        return {**named, **(valid.model_extra or {})}
+
+    def encode(self, value: Any) -> bytes:
+        extra = {name for name in value if name not in self._fields}
+        return self._encoded(value, {self._fields[name] for name in value if name in self._fields} | extra)
+
+    def json_schema(self) -> dict[str, Any]:
+        schema = super().json_schema()
+        properties: dict[str, Any] = schema.get("properties", {})
+        for name, default in self._defaults.items():
+            properties[name].pop("default", None)
+            plain = _plain(default)
+            if plain is not None or default is None:
+                properties[name]["default"] = plain
+        return schema
 
 
 def is_object(annotation: Any) -> bool:
@@ -108,30 +140,49 @@ def is_object(annotation: Any) -> bool:
 
 
 def _adapter(owner: str, annotation: Any) -> pydantic.TypeAdapter[Any]:
+    """The adapter of a type, or of the type that a function makes."""
     try:
-        return pydantic.TypeAdapter(annotation)
-    except PydanticUndefinedAnnotation as error:
-        raise ConfigError(
-            f"{owner} has an annotation that cannot be resolved: {error.message}",
-            hint="import the name at run time (not under `if TYPE_CHECKING:`), and define it at module level",
-        ) from error
+        return pydantic.TypeAdapter(annotation() if inspect.isfunction(annotation) else annotation)
     except PydanticSchemaGenerationError as error:
         raise ConfigError(
             f"{owner} has a parameter that no payload can fill: {error.message.splitlines()[0]}",
             hint="a payload is JSON: take plain data, a pydantic model, a dataclass or a TypedDict, "
             "and make clients and connections in the task",
         ) from error
+    except PydanticUndefinedAnnotation as error:
+        raise ConfigError(
+            f"{owner} has an annotation that cannot be resolved: {error.message.splitlines()[0]}",
+            hint="import the name at run time (not under `if TYPE_CHECKING:`), and define it at module level",
+        ) from error
+    except PydanticUserError as error:
+        raise ConfigError(f"{owner} has an annotation that cannot be used: {error.message.splitlines()[0]}") from error
+
+
+def _root(annotation: Any) -> Any:
+    return type("Payload", (pydantic.RootModel[supported(annotation)],), {"model_config": LOSSLESS})
+
+
+def _is_model(annotation: Any) -> bool:
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return isinstance(bare, type) and issubclass(bare, pydantic.BaseModel)
+
+
+def _column(name: str, default: Any) -> Any:
+    return pydantic.Field(... if _is_required(default) else None, alias=name, title=name.replace("_", " ").title())
+
+
+def _is_required(default: Any) -> bool:
+    return default is inspect.Parameter.empty
 
 
 class _Lenient(GenerateJsonSchema):
     """A part that JSON Schema has no words for (a custom validator) accepts everything there; the task still checks."""
 
+    # What else there is to say about defaults we say ourselves.
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - as pydantic declares it
+
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         return {}
-
-
-def _json(payload: Any) -> bytes:
-    return pydantic.TypeAdapter(Any).dump_json(payload)
 
 
 def _plain(value: Any) -> Any:

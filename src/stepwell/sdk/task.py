@@ -36,7 +36,8 @@ class Task(Triggers[P, R]):
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any], scope: Mapping[str, Any]) -> None:
         settings = task_settings(function, options)
-        self.id: str = checked_name("task", settings.id or function.__name__.replace("_", "-"))
+        name = function.__name__.replace("_", "-") if settings.id is None else settings.id
+        self.id: str = checked_name("task", name)
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.source = source_of(function)
