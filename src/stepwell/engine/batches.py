@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stepwell.engine.admit import check_word
-from stepwell.engine.observe import batch_not_found
 from stepwell.engine.trigger import trigger_in
 from stepwell.errors import ApiError, Conflict, NotFound, StepwellError
-from stepwell.model.batch import BatchCreated, BatchItem, BatchProgress
+from stepwell.model.batch import Batch, BatchCreated, BatchItem, BatchProgress
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.primitives.ids import new_id
 from stepwell.storage import batch, event, run
 from stepwell.storage.database import Database, Tx
 
 MOST_ITEMS = 100_000
-Outcomes = list[Triggered | StepwellError]
+Item = tuple[int, str, TriggerRequest | StepwellError]
 
 
 async def create(
@@ -30,8 +29,9 @@ async def create(
 ) -> BatchCreated:
     """Announce a batch of `expected` items. With a key of an earlier one: that one.
 
-    `cached` is True for an idempotency key's, whose items need not be sent; a request key's was answered before, and its
-    items are still to come. Raises Conflict (idempotency-conflict) when that one has another number of items.
+    `cached` is True for an idempotency key's, whose items need not be sent; under a request key the same call comes
+    again, and its items are still to come. Raises Conflict (idempotency-conflict) when that one has another number of
+    items, NotFound (run-not-found) for a parent that is not there.
     """
     _check(expected, idempotency_key, request_key)
 
@@ -42,43 +42,43 @@ async def create(
     return await db.transact("create_batch", body)
 
 
-async def add_items(
-    db: Database, environment_id: str, batch_id: str, items: Sequence[tuple[int, TriggerRequest]]
-) -> BatchProgress:
-    """Trigger items, given as (index, request), that are not there yet. A refused one is recorded, and stops no other.
+async def add_items(db: Database, environment_id: str, batch_id: str, given: Sequence[Item]) -> BatchProgress:
+    """Trigger the items that are not there yet. A refused one is recorded, and stops no other.
 
+    given: (index, task id, request, or the error that refused it before it could become one).
     Raises NotFound (batch-not-found), ApiError (invalid-request) for an index that cannot be.
     """
 
     async def body(tx: Tx) -> BatchProgress:
-        progress, _ = await _add(tx, environment_id, batch_id, items)
-        return progress
+        return await _add(tx, environment_id, batch_id, given)
 
     return await db.transact("add_batch_items", body)
 
 
-async def trigger_batch(
-    db: Database,
-    environment_id: str,
-    requests: Sequence[TriggerRequest],
-    *,
-    idempotency_key: str | None = None,
-    request_key: str | None = None,
-    parent_id: str | None = None,
-) -> tuple[BatchCreated, Outcomes]:
-    """Both steps in one transaction: the batch and one outcome for each request. With a known key: that batch, no outcomes."""
-    _check(len(requests), idempotency_key, request_key)
+async def get(db: Database, environment_id: str, batch_id: str) -> Batch:
+    """A batch with its counts. Raises NotFound (batch-not-found)."""
+    async with db.read("get_batch") as tx:
+        return await _get(tx, environment_id, batch_id)
 
-    async def body(tx: Tx) -> tuple[BatchCreated, Outcomes]:
-        await _check_parent(tx, environment_id, parent_id)
-        made = await _create(tx, environment_id, len(requests), idempotency_key, request_key, parent_id)
-        known = await batch.lock(tx, environment_id, made.batch_id)
-        if known is None or known.sealed:
-            return made, []
-        _, outcomes = await _add(tx, environment_id, made.batch_id, list(enumerate(requests)))
-        return made, outcomes
 
-    return await db.transact("trigger_batch", body)
+async def items(
+    db: Database, environment_id: str, batch_id: str, *, after: int = -1, limit: int = MOST_ITEMS
+) -> list[BatchItem]:
+    """A batch's items by index, after number `after`, with how their runs ended. Raises NotFound (batch-not-found)."""
+    async with db.read("batch_items") as tx:
+        await _get(tx, environment_id, batch_id)
+        return await batch.items(tx, batch_id, after, limit)
+
+
+async def _get(tx: Tx, environment_id: str, batch_id: str) -> Batch:
+    found = await batch.get(tx, environment_id, batch_id)
+    if found is None:
+        raise _not_found(batch_id)
+    return found
+
+
+def _not_found(batch_id: str) -> NotFound:
+    return NotFound(f"there is no batch {batch_id[:80]!r} in this environment", code="batch-not-found", status=404)
 
 
 async def _create(
@@ -105,36 +105,33 @@ async def _create(
     return BatchCreated(known_id, expected, cached=request_key is None or known_request != request_key)
 
 
-async def _add(
-    tx: Tx, environment_id: str, batch_id: str, items: Sequence[tuple[int, TriggerRequest]]
-) -> tuple[BatchProgress, Outcomes]:
+async def _add(tx: Tx, environment_id: str, batch_id: str, given: Sequence[Item]) -> BatchProgress:
     known = await batch.lock(tx, environment_id, batch_id)
     if known is None:
-        raise batch_not_found(batch_id)
-    for index, _ in items:
-        if not 0 <= index < known.expected:
-            raise ApiError(
-                f"index {index} in a batch of {known.expected} items",
-                code="invalid-request",
-                hint="count from 0",
-                status=422,
-            )
-    first = dict(reversed(items))  # of an index that comes twice the first one counts
+        raise _not_found(batch_id)
+    first: dict[int, Item] = {}  # of an index that comes twice the first one counts
+    for item in given:
+        if not 0 <= item[0] < known.expected:
+            message = f"index {item[0]} in a batch of {known.expected} items"
+            raise ApiError(message, code="invalid-request", hint="count from 0", status=422)
+        first.setdefault(item[0], item)
     taken = await batch.taken(tx, batch_id, list(first))
-    fresh = {index: request for index, request in sorted(first.items()) if index not in taken}
-    requests = [
+    fresh = [first[index] for index in sorted(first) if index not in taken]
+    wanted = [
         replace(request, batch=(batch_id, index), parent_id=request.parent_id or known.parent_id)
-        for index, request in fresh.items()
+        for index, _, request in fresh
+        if isinstance(request, TriggerRequest)
     ]
-    outcomes = await trigger_in(tx, environment_id, requests)
-    await batch.insert_items(
-        tx, batch_id, [_item(index, fresh[index].task_id, each) for index, each in zip(fresh, outcomes, strict=True)]
-    )
+    outcomes = iter(await trigger_in(tx, environment_id, wanted))
+    stored = [
+        _item(index, task_id, next(outcomes) if isinstance(request, TriggerRequest) else request)
+        for index, task_id, request in fresh
+    ]
+    await batch.insert_items(tx, batch_id, stored)
     received, sealed = await batch.seal(tx, batch_id)
-    if any(isinstance(each, Triggered) for each in outcomes):
+    if any(item.run_id for item in stored):
         await event.notify(tx, ready=[environment_id])
-    progress = BatchProgress(batch_id, len(fresh), len(items) - len(fresh), sealed, known.expected, received)
-    return progress, outcomes
+    return BatchProgress(batch_id, len(fresh), len(given) - len(fresh), sealed, known.expected, received)
 
 
 def _item(index: int, task_id: str, outcome: Triggered | StepwellError) -> BatchItem:

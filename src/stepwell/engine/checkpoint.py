@@ -1,7 +1,7 @@
 """Checkpoint: append to the journals of many runs in one transaction, together with the children that they spawn.
 
-Committed here means completed: the executor delivers a result to the task only afterwards. The fence is a KEY SHARE lock
-on the lease: cancel, rescue and the rest delete that row, so they wait for this commit or this write finds nothing.
+Committed here means completed: the executor delivers a result to the task only afterwards. The fence is a KEY SHARE
+lock on the lease: cancel, rescue and the rest delete that row, so they wait for this commit, or this finds nothing.
 A run's journal is dense; an entry that is sent again is recognised by its checksum.
 """
 
@@ -45,8 +45,8 @@ class _Plan:
 async def write_journal(db: Database, worker_id: str, writes: Sequence[WriteJournal]) -> list[StepwellError | None]:
     """One answer for each write, all its entries stored or none. A refused one stops no other run's.
 
-    Refusals: LeaseLost; CheckpointError (checkpoint-invalid, journal-gap, journal-conflict); LimitExceeded (journal-full);
-    and whatever a trigger refuses of its children.
+    Refusals: LeaseLost; CheckpointError (checkpoint-invalid, journal-gap, journal-conflict); LimitExceeded
+    (journal-full); and whatever a trigger refuses of its children.
     """
 
     async def body(tx: Tx) -> list[StepwellError | None]:
@@ -114,12 +114,12 @@ async def _one(
             )
         last = entry.seq
         entries.append((write.run_id, write.epoch, entry, checksum))
-    fresh = {entry.seq for _, _, entry, _ in entries}
+    fresh = {entry.seq: entry.key for _, _, entry, _ in entries}
+    children: list[NewRun] = []
     for spawn in write.spawns:
         if spawn.seq in fresh:
-            key = next(entry.key for _, _, entry, _ in entries if entry.seq == spawn.seq)
-            children = await _children(tx, holder, lineage[write.run_id], key, spawn)
-            plan.children.setdefault(holder.environment_id, []).extend(children)
+            children += await _children(tx, holder, lineage[write.run_id], fresh[spawn.seq], spawn)
+    plan.children.setdefault(holder.environment_id, []).extend(children)
     plan.entries += entries
     plan.sums.update({(run_id, entry.seq): checksum for run_id, _, entry, checksum in entries})
     ends[write.run_id] = last

@@ -118,4 +118,5 @@ def _start(run: Claimed, journal: list[Checkpoint], lease_seconds: float) -> Sta
         environment=run.environment,
         queue=run.queue,
         created_at=run.created_at,
+        seed=run.seed,
     )

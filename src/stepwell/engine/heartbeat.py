@@ -22,8 +22,8 @@ async def heartbeat(
 ) -> HeartbeatReply:
     """Renew leases, given as (run id, epoch), for `lease_seconds` from now.
 
-    environment_id: the one that the caller proved to belong to. Raises NotFound (worker-not-found) when the worker has not
-    registered there. A run that the worker itself suspended, finished or gave back meanwhile is neither lost nor canceled.
+    environment_id: the one that the caller proved to belong to. Raises NotFound (worker-not-found) when the worker has
+    not registered there. A run that the worker itself suspended, finished or gave back is neither lost nor canceled.
     """
 
     async def body(tx: Tx) -> HeartbeatReply:

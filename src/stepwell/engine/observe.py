@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from stepwell.codec.body import Body, unpack
 from stepwell.engine.cancel import run_not_found
-from stepwell.errors import NotFound
 from stepwell.model.attempt import Attempt
-from stepwell.model.batch import Batch, BatchItem
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.child import ChildOutcome
 from stepwell.model.event import Event
@@ -18,7 +16,7 @@ from stepwell.model.queue import Queue
 from stepwell.model.run import Run, RunDetail, RunFilter, RunOutcome, RunPage
 from stepwell.model.task import TaskDeclaration
 from stepwell.model.worker import Worker
-from stepwell.storage import attempt, batch, checkpoint, event, log, queue, run, task, wait, worker
+from stepwell.storage import attempt, checkpoint, event, log, queue, run, task, wait, worker
 from stepwell.storage.database import Database, Tx
 
 MOST_ROWS = 1000  # of one page of anything
@@ -72,21 +70,25 @@ async def list_runs(
     return RunPage(tuple(runs), runs[-1].id if runs and older else None, runs[0].id if runs and newer else None)
 
 
-async def list_dead(
-    db: Database, environment_id: str, task_ids: Sequence[str] = (), *, after: str | None = None, limit: int = 50
-) -> RunPage:
-    """Dead letters: failed runs that nobody has dealt with, newest first."""
-    limit = max(1, min(limit, MOST_ROWS))
-    async with db.read("list_dead") as tx:
-        found = await run.list_dead(tx, environment_id, task_ids, after, limit + 1)
-    runs = found[:limit]
-    return RunPage(tuple(runs), runs[-1].id if len(found) > limit else None)
-
-
 async def outcomes(db: Database, environment_id: str, run_ids: Sequence[str]) -> dict[str, RunOutcome]:
     """Status of each run, and how it ended if it did. Unknown ids are left out."""
     async with db.read("outcomes") as tx:
         return await run.outcomes(tx, environment_id, run_ids)
+
+
+async def outcome(db: Database, environment_id: str, run_id: str) -> RunOutcome:
+    """The same of one run. Raises NotFound (run-not-found)."""
+    found = await outcomes(db, environment_id, [run_id])
+    if run_id not in found:
+        raise run_not_found(run_id)
+    return found[run_id]
+
+
+async def canceled_of(db: Database, run_ids: Collection[str]) -> set[str]:
+    """Which of these runs have been canceled."""
+    async with db.read("canceled_of") as tx:
+        standings = await run.standings(tx, list(run_ids))
+    return {run_id for run_id, (status, _, _) in standings.items() if status == "canceled"}
 
 
 async def journal(
@@ -157,21 +159,6 @@ async def ended_children(db: Database, asked: Sequence[tuple[str, str]]) -> dict
     return ended
 
 
-async def get_batch(db: Database, environment_id: str, batch_id: str) -> Batch:
-    """A batch with its counts. Raises NotFound (batch-not-found)."""
-    async with db.read("get_batch") as tx:
-        return await _batch(tx, environment_id, batch_id)
-
-
-async def batch_items(
-    db: Database, environment_id: str, batch_id: str, *, after: int = -1, limit: int = MOST_ROWS
-) -> list[BatchItem]:
-    """A page of a batch's items by index, with how their runs ended. Raises NotFound (batch-not-found)."""
-    async with db.read("batch_items") as tx:
-        await _batch(tx, environment_id, batch_id)
-        return await batch.items(tx, batch_id, after, limit)
-
-
 async def queues(db: Database, environment_id: str) -> list[Queue]:
     """All queues by name, with what is in them now."""
     async with db.read("queues") as tx:
@@ -199,17 +186,6 @@ async def stuck(db: Database) -> list[tuple[str, str, str]]:
 async def _known(tx: Tx, environment_id: str, run_id: str) -> None:
     if not await run.lineage(tx, environment_id, [run_id]):
         raise run_not_found(run_id)
-
-
-async def _batch(tx: Tx, environment_id: str, batch_id: str) -> Batch:
-    found = await batch.get(tx, environment_id, batch_id)
-    if found is None:
-        raise batch_not_found(batch_id)
-    return found
-
-
-def batch_not_found(batch_id: str) -> NotFound:
-    return NotFound(f"there is no batch {batch_id[:80]!r} in this environment", code="batch-not-found", status=404)
 
 
 def _page(limit: int) -> int:

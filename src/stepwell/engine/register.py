@@ -17,8 +17,9 @@ from stepwell.storage.database import Database, Tx
 async def register_worker(db: Database, environment_id: str, hello: Hello) -> Registered:
     """Store the manifest (the newest one counts) and give back runs leased to this worker that it does not hold.
 
-    Such runs were claimed for it, but the connection broke before they were sent. Raises Conflict (worker-id-taken) when
-    the id belongs to a worker elsewhere, ApiError (invalid-request) for names that cannot be.
+    Such runs were claimed for it, but the connection broke before they were sent. Raises Conflict (worker-id-taken)
+    when the id belongs to a worker elsewhere, NotFound (queue-not-found) when a task names a queue that nobody
+    declared, ApiError (invalid-request) for names that cannot be.
     """
     queues = _queues(hello.manifest)
     check_word("worker_id", hello.worker_id)
@@ -30,6 +31,7 @@ async def register_worker(db: Database, environment_id: str, hello: Hello) -> Re
         if found is None:
             raise NotFound(f"there is no environment {environment_id!r}", code="environment-not-found", status=404)
         await queue.upsert(tx, environment_id, [(name, *each) for name, each in sorted(queues.items())])
+        await _check_queues(tx, environment_id, hello.manifest)
         await task.upsert(tx, environment_id, hello.manifest.tasks)
         task_ids = sorted(each.id for each in hello.manifest.tasks)
         name, version = storable(hello.name[:200]), storable(hello.version[:200])
@@ -54,13 +56,22 @@ async def register_worker(db: Database, environment_id: str, hello: Hello) -> Re
     return await db.transact("register", body)
 
 
+async def _check_queues(tx: Tx, environment_id: str, manifest: Manifest) -> None:
+    named = {each.queue_name: each for each in manifest.tasks}
+    missing = named.keys() - await queue.known(tx, environment_id, list(named))
+    for name in sorted(missing):
+        task_id, source = named[name].id, named[name].source
+        raise NotFound(
+            f"task {task_id!r} goes to the queue {name!r}, which nobody declared" + (f" ({source})" if source else ""),
+            code="queue-not-found",
+            hint=f"declare it in the same modules: queue({name!r}, ...)",
+            status=404,
+        )
+
+
 def _queues(manifest: Manifest) -> dict[str, tuple[QueueKind, int | None]]:
-    """Declared queues, each task's own one, and those that tasks name without declaring them."""
-    queues: dict[str, tuple[QueueKind, int | None]] = {}
-    for each in manifest.tasks:
-        queues[f"task/{each.id}"] = ("task", None)
-        if each.queue is not None:
-            queues.setdefault(each.queue, ("custom", None))
+    """Each task's own queue, and the declared ones."""
+    queues: dict[str, tuple[QueueKind, int | None]] = {f"task/{each.id}": ("task", None) for each in manifest.tasks}
     for declared in manifest.queues:
         kind: QueueKind = "task" if declared.name.startswith("task/") else "custom"
         queues[declared.name] = (kind, declared.concurrency)

@@ -54,4 +54,4 @@ class ChildOutcome:
 
 def child_id(parent_id: str, spawn_key: str, index: int) -> str:
     """The id of child number `index` that `parent_id` triggers by its checkpoint `spawn_key`: each time the same."""
-    return derived_id("run", parent_id, f"{spawn_key}#{index}")
+    return derived_id("run", parent_id, f"{spawn_key}:{index}")

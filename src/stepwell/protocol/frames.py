@@ -115,6 +115,7 @@ class StartAttempt(Frame, frozen=True, array_like=True, tag="start"):
     epoch: lease epoch. attempt: number of the attempt, from 1; a resume continues the same. started_at: when the run
     first began to execute; now: Postgres's clock when this was sent (all clocks: seconds since the epoch).
     lease_seconds: how long the claim holds without a heartbeat. duration_left: of max_duration, None is no limit.
+    seed: what `ctx.random` and `ctx.uuid` come from: the run's id, or that of the run whose journal a fork began with.
     """
 
     run_id: str
@@ -140,6 +141,7 @@ class StartAttempt(Frame, frozen=True, array_like=True, tag="start"):
     environment: str = "dev"
     queue: str = ""
     created_at: float = 0.0
+    seed: str = ""
 
 
 class ChildrenEnded(Frame, frozen=True, array_like=True, tag="children-ended"):

@@ -71,8 +71,12 @@ async def lengths(tx: Tx, run_ids: Sequence[str]) -> dict[str, int]:
 
 
 async def copy_prefix(tx: Tx, to: str, source: str, last: int) -> None:
-    """Begin a fork's journal with another run's, and keep the children that it speaks of."""
+    """Begin a fork's journal with another run's, up to and including entry `last`."""
     await tx.execute(_sql.copy_prefix, to, source, last)
+
+
+async def adopt(tx: Tx, to: str, source: str, last: int) -> None:
+    """Let a fork keep the children that the copied entries speak of."""
     await tx.execute(_sql.adopt, to, source, last)
 
 

@@ -46,6 +46,7 @@ class Claimed:
     parent_id: str | None
     root_id: str
     idempotency_key: str | None
+    seed: str
     declaration: TaskDeclaration
     environment: str
 

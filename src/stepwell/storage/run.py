@@ -179,6 +179,11 @@ async def set_tags(tx: Tx, run_id: str, tags: Sequence[str]) -> None:
     await tx.execute(_sql.set_tags, run_id, list(tags))
 
 
+async def inherit(tx: Tx, fork: str, source: str) -> None:
+    """Give a fork what replaying the copied part of the journal depends on: when the run began, and its randomness."""
+    await tx.execute(_sql.inherit, fork, source)
+
+
 async def review(tx: Tx, run_id: str) -> bool:
     """Take a run off the dead letters; False if it was not on the list."""
     return await tx.execute(_sql.review, run_id) == 1

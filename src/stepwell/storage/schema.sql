@@ -105,6 +105,7 @@ CREATE TABLE run (
     batch_index        integer,
     forked_from        text REFERENCES run,
     forked_seq         integer,
+    seed               text,                                             -- of ctx.random; null: the run's own id
 
     concurrency_key    text,
     priority           integer NOT NULL DEFAULT 0,

@@ -86,7 +86,7 @@ SELECT taken.id, taken.task_id, taken.queue, taken.lease_epoch, taken.attempt, t
        extract(epoch FROM taken.created_at)::double precision AS created_at,
        extract(epoch FROM clock_timestamp())::double precision AS now,
        taken.max_attempts, taken.max_duration, taken.executed, taken.tags, taken.metadata, taken.parent_id,
-       taken.root_id, taken.idempotency_key, task.declaration, environment.slug AS environment
+       taken.root_id, taken.idempotency_key, coalesce(taken.seed, taken.id) AS seed, task.declaration, environment.slug AS environment
 FROM taken
 JOIN task ON task.environment_id = taken.environment_id AND task.id = taken.task_id
 JOIN environment ON environment.id = taken.environment_id

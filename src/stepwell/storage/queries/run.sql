@@ -184,6 +184,11 @@ UPDATE run SET metadata = $2, updated_at = clock_timestamp() WHERE id = $1
 -- Sets a run's tags.
 UPDATE run SET tags = $2, updated_at = clock_timestamp() WHERE id = $1
 
+-- name: inherit
+-- A fork $1 with a part of $2's journal keeps what replaying that part depends on: when it began, and its randomness.
+UPDATE run SET started_at = source.started_at, seed = coalesce(source.seed, source.id)
+FROM run AS source WHERE run.id = $1 AND source.id = $2
+
 -- name: review
 -- Takes a failed run off the dead letters. 0 rows: it was not on the list.
 UPDATE run SET reviewed_at = clock_timestamp(), updated_at = clock_timestamp()

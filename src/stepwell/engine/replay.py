@@ -1,0 +1,189 @@
+"""Fork: a new run from an old one, from its start or from any of its checkpoints, with another payload or other values.
+
+The journal up to and including the chosen entry is copied, so nothing before it runs again. Children that it speaks of
+are not triggered again either: the fork adopts them, and waits for them like their own parent. The old run stays as it
+is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from stepwell.codec import body as bodies
+from stepwell.codec.values import dumps
+from stepwell.engine.admit import Place, admit, store
+from stepwell.engine.cancel import run_not_found
+from stepwell.errors import ApiError, CheckpointError, NotFound, StepwellError
+from stepwell.model.checkpoint import Checkpoint
+from stepwell.model.child import TriggerOptions
+from stepwell.model.run import NewRun, RunDetail
+from stepwell.model.trigger import Triggered, TriggerRequest
+from stepwell.primitives.ids import new_id
+from stepwell.storage import checkpoint, event, run
+from stepwell.storage.database import Database, Tx
+
+Choice = str | int
+_WITHOUT_VALUE = frozenset({"timer", "order", "spawn", "children"})
+
+
+async def fork(
+    db: Database,
+    environment_id: str,
+    run_id: str,
+    *,
+    from_checkpoint: Choice | None = None,
+    payload: bytes | None = None,
+    payload_type: str = "application/json",
+    changes: Mapping[str, Any] | None = None,
+) -> Triggered:
+    """Make a run that goes on after `from_checkpoint`: an entry's number, its key, or the name of a `checkpoint(...)`.
+
+    None begins at the start, or after the last changed entry. changes: other values (plain JSON) of kept entries, by
+    the same names. Raises NotFound (run-not-found, checkpoint-not-found, task-not-found), PayloadInvalid, PayloadTooLarge,
+    CheckpointError when the journal is damaged, ApiError (invalid-request) for a change to an entry that has no value.
+    """
+
+    async def body(tx: Tx) -> Triggered:
+        source = await run.get(tx, environment_id, run_id)
+        if source is None:
+            raise run_not_found(run_id)
+        if payload is not None:
+            source = replace(source, payload=payload, payload_type=payload_type)
+        triggered = await fork_in(tx, source, from_checkpoint, changes or {})
+        await event.notify(tx, ready=[environment_id])
+        return triggered
+
+    return await db.transact("fork", body)
+
+
+async def fork_in(tx: Tx, source: RunDetail, start: Choice | None, changes: Mapping[str, Any]) -> Triggered:
+    """The same within a transaction; whoever calls it notifies."""
+    old = source.run
+    prefix = await _prefix(tx, old.id, start, changes) if start is not None or changes else []
+    last = prefix[-1].seq if prefix else None
+    [admitted] = await admit(tx, old.environment_id, [(_request(source), Place(new_id("run")))])
+    if isinstance(admitted, StepwellError):
+        raise admitted
+    new = replace(admitted, forked_from=old.id, forked_seq=last, tags=old.tags)
+    await store(tx, old.environment_id, [new])
+    if last is not None:
+        await run.inherit(tx, new.id, old.id)
+        await _copy(tx, new, old.id, prefix, changes)
+    await event.append(tx, [(old.id, "forked", {"run": new.id, "seq": last})])
+    return Triggered(new.id)
+
+
+def _request(source: RunDetail) -> TriggerRequest:
+    old = source.run
+    options = TriggerOptions(
+        queue=old.queue,
+        concurrency_key=old.concurrency_key,
+        priority=old.priority,
+        ttl=old.ttl,
+        max_attempts=old.max_attempts,
+        max_duration=old.max_duration,
+        metadata=old.metadata,
+        test=old.test,
+    )
+    return TriggerRequest(old.task_id, source.payload, source.payload_type, options, trigger_function="fork")
+
+
+# ── which entries ────────────────────────────────────────────────────────────
+
+
+async def _prefix(tx: Tx, run_id: str, start: Choice | None, changes: Mapping[str, Any]) -> list[Checkpoint]:
+    journal = (await checkpoint.journals(tx, [run_id]))[run_id]
+    if isinstance(journal, CheckpointError):
+        raise journal
+    changed = [_find(journal, run_id, name) for name in changes]
+    last = _find(journal, run_id, start) if start is not None else max(changed, key=lambda entry: entry.seq)
+    for entry in changed:
+        if entry.seq > last.seq:
+            raise ApiError(
+                f"entry {entry.seq} ({entry.key}) is to be changed, but the fork keeps entries up to {last.seq} only",
+                code="invalid-request",
+                hint="fork from that entry or a later one",
+                status=422,
+            )
+    return journal[: last.seq + 1]
+
+
+def _find(journal: Sequence[Checkpoint], run_id: str, wanted: Choice) -> Checkpoint:
+    """By number, by key, by the name of a named checkpoint, by the name of a callee; of several the last one."""
+    text = str(wanted)
+    if text.isdecimal() and len(text) < 10:
+        if int(text) < len(journal):
+            return journal[int(text)]
+    else:
+        by_key = [entry for entry in journal if entry.key == text]
+        by_name = [entry for entry in journal if entry.name == text]
+        named = [entry for entry in by_name if entry.kind == "named"]
+        for found in (by_key, named, by_name):
+            if found:
+                return found[-1]
+    close = difflib.get_close_matches(text, {entry.name for entry in journal}, n=1)
+    raise NotFound(
+        f"{run_id} has no checkpoint {text[:80]!r}; its journal has {len(journal)} entries",
+        code="checkpoint-not-found",
+        hint=f"did you mean {close[0]!r}?" if close else "`stepwell runs show` lists them",
+        status=404,
+    )
+
+
+# ── with what values ─────────────────────────────────────────────────────────
+
+
+async def _copy(tx: Tx, new: NewRun, old_id: str, prefix: Sequence[Checkpoint], changes: Mapping[str, Any]) -> None:
+    last = prefix[-1].seq
+    if changes:
+        values = {_find(prefix, old_id, name).seq: value for name, value in changes.items()}
+        entries = _changed(prefix, values)
+        await checkpoint.insert(tx, [(new.id, 0, entry, entry.checksum()) for entry in entries])
+    else:
+        await checkpoint.copy_prefix(tx, new.id, old_id, last)
+    await checkpoint.adopt(tx, new.id, old_id, last)
+
+
+def _changed(prefix: Sequence[Checkpoint], values: Mapping[int, Any]) -> list[Checkpoint]:
+    """The entries with other values. One that is stored as a difference from a changed one is stored whole instead."""
+    touched: set[int] = set()
+    entries: list[Checkpoint] = []
+    for entry in prefix:
+        fork_entry = replace(entry, attempt=0)
+        earlier = bodies.earlier_seq(entry.body)
+        if entry.seq in values:
+            touched.add(entry.seq)
+            fork_entry = _with_value(fork_entry, prefix, values[entry.seq])
+        elif earlier in touched:
+            touched.add(entry.seq)
+            fork_entry = replace(fork_entry, body=bodies.pack(_text(entry, prefix)))
+        entries.append(fork_entry)
+    return entries
+
+
+def _with_value(entry: Checkpoint, prefix: Sequence[Checkpoint], value: Any) -> Checkpoint:
+    if entry.kind in _WITHOUT_VALUE or entry.key.startswith("!"):
+        raise ApiError(
+            f"entry {entry.seq} ({entry.key}) is a {entry.kind}: it has no value to change",
+            code="invalid-request",
+            hint="change the value of a step or of a named checkpoint",
+            status=422,
+        )
+    old = bodies.read(_text(entry, prefix))
+    text = bodies.document(value_text=dumps(value), arguments=old.arguments, swallowed=old.swallowed)
+    return replace(entry, outcome="value", body=bodies.pack(text))
+
+
+def _text(entry: Checkpoint, prefix: Sequence[Checkpoint]) -> bytes:
+    """An entry's whole document, from the old run's bodies."""
+    chain = [entry.body]
+    while (seq := bodies.earlier_seq(chain[-1])) is not None:
+        chain.append(prefix[seq].body)
+    text = b""
+    for each in reversed(chain):
+        base = text
+        text = bodies.text_of(each, lambda _, base=base: base)
+    return text
