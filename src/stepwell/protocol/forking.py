@@ -58,7 +58,7 @@ class ForkFailed(Message, frozen=True, array_like=True, tag="fork-failed"):
 
 
 class Exited(Message, frozen=True, array_like=True, tag="exited"):
-    """An executor is gone, and everything that it had started. status: as of waitpid; peak: bytes of its largest RSS."""
+    """An executor is gone, with all that it had started. status: as of waitpid; peak: bytes of its largest RSS."""
 
     pid: int
     status: int

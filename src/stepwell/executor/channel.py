@@ -1,0 +1,66 @@
+"""The executor's end of the socket to its worker: frames out, many in one message, and frames in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from stepwell.executor.loop import DurableLoop
+from stepwell.protocol import frames
+from stepwell.protocol.framing import Unframer, framed
+
+Receive = Callable[[frames.ToExecutor], None]
+
+
+class Channel(asyncio.Protocol):
+    """Everything said in one turn of the loop leaves as one message.
+
+    `receive` gets each frame that comes; `lost` is called when the worker is gone, and with it every reason to be.
+    """
+
+    def __init__(self, loop: DurableLoop, receive: Receive, lost: Callable[[], None]) -> None:
+        self._loop = loop
+        self._receive = receive
+        self._lost = lost
+        self._unframer = Unframer()
+        self._queued: list[frames.Frame] = []
+        self._transport: asyncio.Transport | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)  # `pause_writing` then says that something is not written yet
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._unframer.feed(data):
+            for frame in frames.to_executor.decode(message):
+                self._receive(frame)
+
+    def send(self, *said: frames.Frame) -> None:
+        """Queue frames; from the loop's own thread, in any run's context."""
+        if not self._queued:
+            self._loop.call_soon_outside(self._flush)
+        self._queued += said
+
+    async def flushed(self) -> None:
+        """Returns once the kernel has everything, so that the process may end."""
+        self._flush()
+        await self._writable.wait()
+
+    def _flush(self) -> None:
+        if self._queued and self._transport is not None:
+            queued, self._queued = self._queued, []
+            self._transport.write(framed(msgspec.msgpack.encode(queued)))

@@ -1,0 +1,151 @@
+"""The executor process: runs the attempts that its worker sends, one after another or many at once.
+
+It is forked from the fork server with the user's modules loaded, or, where these cannot be forked, started anew:
+`python -m stepwell.executor.main` imports them first. It ends by `os._exit`, always: nothing of a suspended run may be
+unwound, and interpreter shutdown would do just that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import json
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from stepwell.errors import PayloadInvalid
+from stepwell.executor import discover
+from stepwell.executor.attempt import Attempt
+from stepwell.executor.capture import Capture
+from stepwell.executor.channel import Channel
+from stepwell.executor.childhood import Birth
+from stepwell.executor.loop import DurableLoop
+from stepwell.executor.outcomes import Failed, Outcome, Suspended, failed, failure_of
+from stepwell.executor.runport import RunPort, frame_of, payload_of
+from stepwell.protocol import frames
+from stepwell.protocol.forking import LoadFailed
+from stepwell.sdk import registry
+
+_CANNOT_LOAD = 78  # EX_CONFIG
+
+
+class Executor:
+    """All attempts of this process."""
+
+    def __init__(self, loop: DurableLoop, capture: Capture) -> None:
+        self._loop = loop
+        self._capture = capture
+        self._channel = Channel(loop, self._receive, lambda: os._exit(0))
+        self._attempts: dict[str, tuple[Attempt, RunPort]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, channel: socket.socket) -> NoReturn:
+        """Until the worker is gone or an attempt ends this process."""
+        await self._loop.create_connection(lambda: self._channel, sock=channel)
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
+
+    def _receive(self, frame: frames.ToExecutor) -> None:
+        if isinstance(frame, frames.StartAttempt):
+            task = self._loop.create_task(self._run(frame), name=f"attempt {frame.run_id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif frame.run_id in self._attempts:
+            _tell(*self._attempts[frame.run_id], frame)
+
+    async def _run(self, start: frames.StartAttempt) -> None:
+        port = RunPort(start, self._channel, self._loop)
+        self._capture.add(start.run_id, port.logs)
+        outcome = await self._outcome(start, port)
+        self._capture.remove(start.run_id)
+        self._attempts.pop(start.run_id, None)
+        port.send_logs(last=True)
+        frame = frame_of(start, outcome)
+        if frame is not None:
+            self._channel.send(frame)
+        self._channel.send(frames.Released(start.run_id))
+        if start.isolation == "process" and (isinstance(outcome, Suspended) or not start.warm):
+            await self._channel.flushed()
+            os._exit(0)
+
+    async def _outcome(self, start: frames.StartAttempt, port: RunPort) -> Outcome:
+        """Whatever this run comes to; no run can end the process by raising."""
+        try:
+            task = registry.task_of(start.task_id)
+            args, kwargs = task.call(payload_of(start))
+            attempt = Attempt(self._loop, task, args, kwargs, start, port)
+            self._attempts[start.run_id] = attempt, port
+            self._capture.replays(start.run_id, lambda: attempt.replaying)
+            return await attempt.run()
+        except PayloadInvalid as error:
+            return Failed(failure_of(error, "payload_invalid"), no_retry=True, error=error)
+        except Exception as error:  # noqa: BLE001 - the attempt's edge: it becomes the failure of this run
+            return failed(error)
+
+
+def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:
+    """Hand a frame to the attempt that it is about."""
+    match frame:
+        case frames.Persisted():
+            port.persisted(frame)
+        case frames.Rejected():
+            port.rejected(frame)
+        case frames.ChildrenEnded():
+            attempt.children_ended(frame.spawn_key, frame.outcomes)
+        case frames.CancelRun():
+            attempt.cancel(frame.grace)
+        case frames.Discard():
+            attempt.discard("its worker said so")
+        case frames.StartAttempt():
+            raise AssertionError("a start makes an attempt, it is not told one")
+
+
+def run(birth: Birth) -> int:
+    """Serve the worker on the channel. Returns only if something of ours broke."""
+    capture = Capture(birth)
+    capture.install()
+    gc.enable()
+    with asyncio.Runner(loop_factory=DurableLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, DurableLoop)
+        channel = socket.socket(fileno=birth.channel)
+        channel.setblocking(False)
+        runner.run(Executor(loop, capture).serve(channel))
+    return 70
+
+
+def replace_process(birth: Birth, modules: Sequence[str]) -> NoReturn:
+    """Become a new Python that imports the modules by itself; limits, session and group stay."""
+    for fd in birth.kept:
+        os.set_inheritable(fd, True)
+    given = json.dumps(dataclasses.asdict(birth))
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "stepwell.executor.main", given, *modules])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The entry of a process that was not forked."""
+    given, *modules = arguments
+    birth = Birth(**json.loads(given))
+    for fd in birth.kept:
+        os.set_inheritable(fd, False)
+    found = discover.load(modules)
+    if isinstance(found, LoadFailed):
+        sys.stderr.write(found.traceback or found.message)
+        return _CANNOT_LOAD
+    return run(birth)
+
+
+if __name__ == "__main__":
+    code = 70
+    try:
+        code = main(sys.argv[1:])
+    except BaseException:  # noqa: BLE001 - the edge of a process: told on its stderr, which the worker reads to the end
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,128 @@
+"""One attempt's way to its worker: `executor.port.AttemptPort` over the channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Sequence
+
+from stepwell.codec.payload import Packet, to_plain
+from stepwell.errors import LeaseLost, StepwellError
+from stepwell.executor.channel import Channel
+from stepwell.executor.loop import DurableLoop
+from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended
+from stepwell.executor.runlogs import RunLogs
+from stepwell.model.checkpoint import Checkpoint
+from stepwell.protocol.frames import (
+    AwaitChildren,
+    Finish,
+    LogRecord,
+    Persisted,
+    Rejected,
+    SetMetadata,
+    Spawn,
+    StartAttempt,
+    Suspend,
+    WriteJournal,
+    WriteLogs,
+)
+
+_NOWHERE = contextvars.Context()  # a line is said in a run; sending it belongs to none
+
+LOG_DELAY = 0.1
+"""Seconds that log lines wait for others to travel with."""
+
+
+class RunPort:
+    """Writes are matched with their answers by the seq of their last entry."""
+
+    def __init__(self, start: StartAttempt, channel: Channel, loop: DurableLoop) -> None:
+        self.logs = RunLogs(self.now, self._something_said)
+        self._run_id = start.run_id
+        self._epoch = start.epoch
+        self._attempt = start.attempt
+        self._channel = channel
+        self._loop = loop
+        self._offset = start.now - time.monotonic()
+        self._unanswered: dict[int, asyncio.Future[None]] = {}
+
+    def now(self) -> float:
+        """Postgres's clock when the attempt was sent, carried on by a clock that nobody sets."""
+        return self._offset + time.monotonic()
+
+    async def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn]) -> None:
+        answered = asyncio.Future[None](loop=self._loop)  # the loop's own would belong to the run that asks
+        self._unanswered[entries[-1].seq] = answered
+        self._channel.send(WriteJournal(self._run_id, self._epoch, list(entries), list(spawns)))
+        await answered
+
+    def await_children(self, spawn_keys: Sequence[str]) -> None:
+        self._channel.send(AwaitChildren(self._run_id, self._epoch, list(spawn_keys)))
+
+    def log(self, record: LogRecord) -> None:
+        self.logs.add(record)
+
+    def set_metadata(self, document: bytes) -> None:
+        self._channel.send(SetMetadata(self._run_id, self._epoch, document))
+
+    def persisted(self, frame: Persisted) -> None:
+        """Everything up to this entry is committed."""
+        for seq in [seq for seq in self._unanswered if seq <= frame.seq]:
+            _settle(self._unanswered.pop(seq), None)
+
+    def rejected(self, frame: Rejected) -> None:
+        """The write that ended with this entry was refused."""
+        answered = self._unanswered.pop(frame.seq, None)
+        if answered is not None:
+            lost = frame.code == LeaseLost.default_code
+            error = LeaseLost(frame.message) if lost else StepwellError(frame.message, code=frame.code)
+            _settle(answered, error)
+
+    def send_logs(self, *, last: bool = False) -> None:
+        """What was said until now."""
+        records = self.logs.take(last=last)
+        if records:
+            self._channel.send(WriteLogs(self._run_id, self._epoch, self._attempt, records))
+
+    def _something_said(self) -> None:
+        """From any thread, in any context."""
+        self._loop.call_soon_threadsafe(self._send_soon, context=_NOWHERE)
+
+    def _send_soon(self) -> None:
+        self._loop.call_at_outside(self._loop.time_outside() + LOG_DELAY, self.send_logs)
+
+
+def _settle(answered: asyncio.Future[None], error: Exception | None) -> None:
+    if answered.done():
+        return
+    if error is None:
+        answered.set_result(None)
+    else:
+        answered.set_exception(error)
+
+
+def payload_of(start: StartAttempt) -> object:
+    """The decoded payload. Raises PayloadInvalid."""
+    return to_plain(Packet(start.payload, start.payload_type))
+
+
+def frame_of(start: StartAttempt, outcome: Outcome) -> Suspend | Finish | None:
+    """What the worker is told of an outcome; nothing of one that is not ours any more."""
+    match outcome:
+        case Completed():
+            return Finish(start.run_id, start.epoch, output=outcome.output, output_type=outcome.output_type)
+        case Failed():
+            return Finish(
+                start.run_id,
+                start.epoch,
+                failure=outcome.failure,
+                retry_after=outcome.retry_after,
+                no_retry=outcome.no_retry,
+            )
+        case Suspended():
+            return Suspend(start.run_id, start.epoch, outcome.waits)
+        case Canceled():
+            return Finish(start.run_id, start.epoch, canceled=True)
+        case Discarded():
+            return None

@@ -1,0 +1,39 @@
+"""A run that this worker has claimed, and what is happening to it here."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stepwell.protocol.frames import StartAttempt
+from stepwell.worker.process import Executor
+
+
+@dataclass(eq=False)
+class Assignment:
+    """executor: who has it; None while it waits for a slot. stopping: why its code was told to end.
+
+    answered: its end (Suspend, Finish, Release) has been sent to the server; nothing more may follow.
+    awaited: the spawn keys whose children it wants to hear of.
+    """
+
+    start: StartAttempt
+    executor: Executor | None = None
+    stopping: Literal["canceled", "timed_out"] | None = None
+    answered: bool = False
+    awaited: set[str] = field(default_factory=set[str])
+    timers: list[asyncio.TimerHandle] = field(default_factory=list[asyncio.TimerHandle])
+
+    @property
+    def run_id(self) -> str:
+        return self.start.run_id
+
+    @property
+    def epoch(self) -> int:
+        return self.start.epoch
+
+    def stop_timers(self) -> None:
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()

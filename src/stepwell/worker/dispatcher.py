@@ -1,0 +1,417 @@
+"""From the frame that brings a run to the frame that tells its end: each claimed run's way through this worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from stepwell.errors import StepwellError
+from stepwell.model.failure import Failure
+from stepwell.protocol import frames
+from stepwell.protocol.frames import Discard, Finish, LogRecord, Release, StartAttempt, Suspend, WriteJournal, WriteLogs
+from stepwell.worker.assignments import Assignment
+from stepwell.worker.claimer import Claimer
+from stepwell.worker.endings import Ending, failure_of, timed_out
+from stepwell.worker.leases import Leases
+from stepwell.worker.outbox import Outbox
+from stepwell.worker.process import Executor
+from stepwell.worker.settings import WorkerSettings
+
+DISCARD_SECONDS = 2.0
+"""How long a shared executor has to let go of a run before it is killed with all that it holds."""
+_TROUBLE_SECONDS = 1.0
+_LAST_LINES = 200
+_LOST = "lease-lost"
+_log = logging.getLogger("stepwell.worker")
+
+
+class Executors(Protocol):
+    """Who runs the runs (`staff.Staff`)."""
+
+    @property
+    def busy(self) -> int: ...
+    async def executor_for(self, start: StartAttempt) -> Executor: ...
+    def left(self, executor: Executor) -> None: ...
+    def suspended(self, executor: Executor) -> None: ...
+    def gone(self, executor: Executor) -> None: ...
+
+
+class Dispatcher:
+    """All runs of this worker. Everything here happens on the event loop's thread."""
+
+    def __init__(
+        self, settings: WorkerSettings, outbox: Outbox, leases: Leases, send: Callable[[frames.Frame], bool]
+    ) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._leases = leases
+        self._send = send
+        self._claimer = Claimer(settings.slots, settings.prefetch)
+        self._runs: dict[str, Assignment] = {}
+        self._waiting: deque[Assignment] = deque()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._connected = False
+        self.staff: Executors  # set once, before the first run comes: the two know one another
+
+    # ── from the server ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def welcomed(self) -> None:
+        """A new connection: ask again for what is unanswered and waited for, and say how much room there is."""
+        self._connected = True
+        self._claimer.reconnected()
+        self._outbox.resend()
+        for run in self._runs.values():
+            if run.awaited:
+                self._send(frames.AwaitChildren(run.run_id, run.epoch, sorted(run.awaited)))
+        self._announce_room()
+
+    def disconnected(self) -> None:
+        self._connected = False
+
+    def receive(self, frame: frames.ToWorker) -> None:
+        """Any frame but the welcome."""
+        match frame:
+            case StartAttempt():
+                self._came(frame)
+            case frames.Done() | frames.Refused():
+                self._outbox.answer(frame)
+                if isinstance(frame, frames.Refused) and frame.retryable:
+                    asyncio.get_running_loop().call_later(_TROUBLE_SECONDS, self._outbox.resend, frame.id)
+            case frames.ChildrenEnded():
+                run = self._runs.get(frame.run_id)
+                if run is not None and run.executor is not None:
+                    run.awaited.discard(frame.spawn_key)
+                    run.executor.send(frame)
+            case frames.CancelRun():
+                self.cancel(frame.run_id, frame.epoch, frame.grace)
+            case frames.LeaseLostNotice():
+                self.lost(frame.run_id, frame.epoch)
+            case frames.Welcome() | frames.Draining():
+                pass
+
+    def lost(self, run_id: str, epoch: int) -> None:
+        """The run is not ours any more: nothing of it is written, and whoever has it stops."""
+        run = self._current(run_id, epoch)
+        if run is not None:
+            _log.warning("lease of %s (epoch %d) lost", run_id, epoch)
+            self._void(run)
+
+    def cancel(self, run_id: str, epoch: int, grace: float) -> None:
+        """The run has ended as canceled: its code gets CancelledError and `grace` seconds, and writes nothing more."""
+        run = self._current(run_id, epoch)
+        if run is None or run.stopping == "canceled":
+            return
+        dropped = self._outbox.forget(run_id, epoch)
+        self._leases.remove(run_id, epoch)
+        if run.executor is None or run.answered:
+            self._drop(run)
+            return
+        run.stopping = "canceled"
+        run.stop_timers()
+        for frame in dropped:
+            if isinstance(frame, WriteJournal):
+                self._let_pass(run, frame)
+        run.executor.send(frames.CancelRun(run_id, epoch, grace))
+        self._later(run, grace, self._void)
+
+    # ── a run begins ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _came(self, start: StartAttempt) -> None:
+        self._claimer.came()
+        known = self._runs.get(start.run_id)
+        if known is not None:
+            if known.epoch >= start.epoch:
+                return
+            self._void(known)
+        run = self._runs[start.run_id] = Assignment(start)
+        self._leases.add(start.run_id, start.epoch, start.lease_seconds, start.now, time.monotonic())
+        if not self._claimer.open:
+            self._release(run)
+            return
+        self._waiting.append(run)
+        self._fill_slots()
+        if run in self._waiting:
+            self._later(run, self._settings.prefetch_wait * start.lease_seconds, self._waited_too_long)
+
+    def _fill_slots(self) -> None:
+        while self._waiting and self.staff.busy + len(self._beginning) < self._settings.slots:
+            run = self._waiting.popleft()
+            run.stop_timers()
+            task = asyncio.create_task(self._begin(run), name=f"begin {run.run_id}")
+            self._beginning.add(task)
+            task.add_done_callback(self._begun)
+        self._announce_room()
+
+    def _begun(self, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        if not task.cancelled():
+            task.result()
+            self._fill_slots()
+
+    async def _begin(self, run: Assignment) -> None:
+        start = run.start
+        if start.duration_left is not None and start.duration_left <= 0:
+            self._answer(run, self._finish(run, timed_out(start.duration_left)))
+            return
+        try:
+            executor = await self.staff.executor_for(start)
+        except StepwellError as error:
+            _log.error("run %s is given back: %s", start.run_id, error)
+            self._release(run)
+            await asyncio.sleep(_TROUBLE_SECONDS)
+            return
+        if self._runs.get(start.run_id) is not run or run.answered:
+            self.staff.left(executor)  # lost, canceled or given back while its executor was being started
+            return
+        run.executor = executor
+        executor.runs.add(start.run_id)
+        if start.isolation == "process":
+            self._leases.guard(start.run_id, start.epoch, partial(executor.kill, "lease"))
+            executor.retired = not start.warm
+        executor.send(start)
+        _log.info("%s %s %s", "resumed" if start.journal else "started", start.task_id, start.run_id)
+        if start.duration_left is not None:
+            self._later(run, start.duration_left + self._settings.kill_grace, self._over_time)
+
+    def _waited_too_long(self, run: Assignment) -> None:
+        self._claimer.waited_too_long()
+        self._release(run)
+
+    # ── from executors ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def said(self, executor: Executor, frame: frames.FromExecutor) -> None:
+        """A frame from an executor: only about runs that it was given."""
+        if isinstance(frame, frames.Released):
+            self._released(executor, frame.run_id)
+            return
+        run = self._runs.get(frame.run_id)
+        if run is None or run.executor is not executor or run.epoch != frame.epoch or run.answered:
+            return
+        match frame:
+            case WriteJournal():
+                if run.stopping == "canceled":
+                    self._let_pass(run, frame)
+                else:
+                    self._outbox.ask(frame, partial(self._journaled, run, frame.entries[-1].seq))
+            case Suspend() | Finish():
+                self._over(run, executor, frame)
+            case frames.AwaitChildren():
+                run.awaited.update(frame.spawn_keys)
+                self._send(frame)
+            case WriteLogs() | frames.SetMetadata():
+                if run.stopping != "canceled":
+                    self._outbox.ask(frame)
+
+    def ended(self, executor: Executor, ending: Ending) -> None:
+        """An executor process is gone. Runs that it had have crashed, unless we ended them."""
+        self.staff.gone(executor)
+        for run_id in list(executor.runs):
+            executor.runs.discard(run_id)
+            run = self._runs.get(run_id)
+            if run is not None and run.executor is executor:
+                run.executor = None
+                self._leases.guard(run_id, run.epoch, None)
+                if not run.answered:
+                    self._last_words(run, executor)
+                    self._crashed(run, ending)
+        self._claimer.ended()
+        self._fill_slots()
+
+    def _released(self, executor: Executor, run_id: str) -> None:
+        if run_id not in executor.runs:
+            return
+        executor.runs.discard(run_id)
+        run = self._runs.get(run_id)
+        if run is not None and run.executor is executor:
+            run.executor = None
+            run.stop_timers()
+            self._leases.guard(run_id, run.epoch, None)
+            if run.stopping == "canceled":
+                self._drop(run)
+            elif not run.answered:  # discarded because this worker stops
+                self._release(run)
+        self.staff.left(executor)
+        self._claimer.ended()
+        self._fill_slots()
+
+    def _journaled(self, run: Assignment, seq: int, error: StepwellError | None) -> None:
+        if error is not None and error.code == _LOST:
+            self.lost(run.run_id, run.epoch)
+        elif run.executor is not None:
+            answer = (
+                frames.Persisted(run.run_id, seq)
+                if error is None
+                else frames.Rejected(run.run_id, seq, error.code, error.message)
+            )
+            run.executor.send(answer)
+
+    def _let_pass(self, run: Assignment, frame: WriteJournal) -> None:
+        """The clean-up of a canceled run goes on, though nothing of it is stored. It can no longer start anything."""
+        if run.executor is None:
+            return
+        seq = frame.entries[-1].seq
+        if frame.spawns:
+            run.executor.send(
+                frames.Rejected(run.run_id, seq, "run-canceled", "the run was canceled; it has no children any more")
+            )
+        else:
+            run.executor.send(frames.Persisted(run.run_id, seq))
+
+    def _over(self, run: Assignment, executor: Executor, frame: Suspend | Finish) -> None:
+        if isinstance(frame, Suspend):
+            self.staff.suspended(executor)
+        if run.stopping == "canceled":
+            return  # it ended when it was canceled; `Released` follows
+        self._answer(run, frame)
+
+    def _over_time(self, run: Assignment) -> None:
+        """Its max_duration is over, and its executor, which should have ended it by itself, has not."""
+        executor = run.executor
+        if executor is None or run.answered:
+            return
+        run.stopping = "timed_out"
+        if executor.isolation == "process":
+            executor.kill("timed_out")
+        else:
+            self._answer(run, self._finish(run, timed_out(run.start.duration_left or 0)))
+            self._discard(executor, run.run_id)
+
+    def _crashed(self, run: Assignment, ending: Ending) -> None:
+        if run.stopping == "canceled":
+            self._drop(run)
+        elif ending.cause == "lease":
+            self._void(run)
+        elif ending.cause == "drain":
+            self._release(run)
+        elif run.stopping == "timed_out":
+            self._answer(run, self._finish(run, timed_out(run.start.duration_left or 0)))
+        else:
+            failure = failure_of(ending)
+            _log.warning("run %s: %s", run.run_id, failure.message)
+            self._answer(run, Finish(run.run_id, run.epoch, failure=failure, crashed=True))
+
+    def _last_words(self, run: Assignment, executor: Executor) -> None:
+        """What the dead executor had not read any more of its own output, if it can only be of one run."""
+        now = time.time()
+        records = [
+            LogRecord(now, "ERROR" if stream == "stderr" else "INFO", line, stream)
+            for stream, text in executor.last_output.items()
+            for line in text.splitlines()[-_LAST_LINES:]
+        ]
+        if records and executor.isolation == "process" and run.stopping != "canceled":
+            self._outbox.ask(WriteLogs(run.run_id, run.epoch, run.start.attempt, records))
+
+    # ── a run ends ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _finish(self, run: Assignment, failure: Failure) -> Finish:
+        return Finish(run.run_id, run.epoch, failure=failure)
+
+    def _release(self, run: Assignment) -> None:
+        self._answer(run, Release(run.run_id, run.epoch))
+
+    def _answer(self, run: Assignment, frame: Suspend | Finish | Release) -> None:
+        """Tell the server how it ended here; the run is ours until that is committed."""
+        run.answered = True
+        run.stop_timers()
+        if run in self._waiting:
+            self._waiting.remove(run)
+        self._outbox.ask(frame, partial(self._answered, run, frame))
+
+    def _answered(self, run: Assignment, frame: Suspend | Finish | Release, error: StepwellError | None) -> None:
+        if error is not None and error.code != _LOST:
+            _log.error("the server refused the end of run %s: %s: %s", run.run_id, error.code, error.message)
+            if not isinstance(frame, Release) and not (isinstance(frame, Finish) and frame.no_retry):
+                failure = Failure("system", f"its end could not be stored: {error.message}", name=error.code)
+                again = Finish(run.run_id, run.epoch, failure=failure, no_retry=True)
+                self._outbox.ask(again, partial(self._answered, run, again))
+                return
+        if error is None:
+            _log.info("%s %s %s", _became(frame), run.start.task_id, run.run_id)
+        self._drop(run)
+
+    def _void(self, run: Assignment) -> None:
+        """Nothing of it may be written any more, and whoever has it must stop."""
+        self._outbox.forget(run.run_id, run.epoch)
+        executor, run.executor = run.executor, None
+        self._drop(run)
+        if executor is None:
+            return
+        if executor.isolation == "process":
+            executor.kill("canceled" if run.stopping == "canceled" else "lease")
+        else:
+            self._discard(executor, run.run_id)
+
+    def _discard(self, executor: Executor, run_id: str) -> None:
+        """Have a shared process let go of one run, or, if its loop is stuck, end it with all that it holds."""
+        executor.send(Discard(run_id))
+        asyncio.get_running_loop().call_later(DISCARD_SECONDS, _kill_if_kept, executor, run_id)
+
+    def _drop(self, run: Assignment) -> None:
+        """Forget it."""
+        run.stop_timers()
+        self._leases.remove(run.run_id, run.epoch)
+        if run in self._waiting:
+            self._waiting.remove(run)
+        if self._runs.get(run.run_id) is run:
+            del self._runs[run.run_id]
+        self._announce_room()
+
+    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def executing(self) -> int:
+        return self.staff.busy + len(self._beginning)
+
+    @property
+    def held(self) -> int:
+        """Runs whose end the server has not confirmed."""
+        return len(self._runs)
+
+    def take_no_more(self) -> None:
+        """Claim nothing, and give back what has not begun."""
+        self._claimer.close()
+        for run in list(self._waiting):
+            self._release(run)
+
+    def stop_all(self) -> None:
+        """End every executing run as a dead process would, and give it back: no attempt is burnt."""
+        for run in list(self._runs.values()):
+            if run.executor is not None and not run.answered:
+                if run.executor.isolation == "process":
+                    run.executor.kill("drain")
+                else:
+                    self._discard(run.executor, run.run_id)
+
+    # ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _announce_room(self) -> None:
+        if self._connected:
+            add = self._claimer.room(len(self._waiting) + self.executing)
+            if add:
+                self._send(frames.Room(add))
+
+    def _current(self, run_id: str, epoch: int) -> Assignment | None:
+        run = self._runs.get(run_id)
+        return run if run is not None and run.epoch == epoch else None
+
+    def _later(self, run: Assignment, seconds: float, what: Callable[[Assignment], None]) -> None:
+        run.timers.append(asyncio.get_running_loop().call_later(seconds, what, run))
+
+
+def _kill_if_kept(executor: Executor, run_id: str) -> None:
+    if run_id in executor.runs:
+        executor.kill("retired")
+
+
+def _became(frame: Suspend | Finish | Release) -> str:
+    """What became of a run here, in a word."""
+    if isinstance(frame, Suspend):
+        return "waiting"
+    if isinstance(frame, Release):
+        return "given back"
+    return "completed" if frame.failure is None and not frame.canceled else "ended"
