@@ -249,9 +249,9 @@ class Canceled(Wire, frozen=True, kw_only=True):
 class Fork(Wire, frozen=True, kw_only=True):
     """A new run from an old one.
 
-    from_checkpoint: keep the journal before this entry (its seq, its key, or the name of a `checkpoint(...)`) and
-    go on from there; absent: start from the beginning. payload: another payload. changes: other values for kept
-    entries, by seq, key or name.
+    from_checkpoint: keep the journal up to and with this entry (its seq, its key, or the name of a `checkpoint(...)`)
+    and go on after it; absent: start from the beginning, or after the last changed entry. payload: another payload.
+    changes: other values for kept entries, by seq, key or name.
     """
 
     from_checkpoint: str | int | None = None

@@ -27,6 +27,8 @@ PublicStatus = Literal[
     "TIMED_OUT",
 ]
 
+PublicBatchStatus = Literal["PENDING", "PROCESSING", "COMPLETED", "PARTIAL_FAILED", "ABORTED"]
+
 _PUBLIC: dict[Status, PublicStatus] = {
     "delayed": "DELAYED",
     "queued": "QUEUED",
@@ -56,8 +58,11 @@ def public_status(status: Status, failure_code: str | None = None) -> PublicStat
     return _PUBLIC[status]
 
 
-def public_batch_status(trigger_version: str | None, *, sealed: bool, ended: bool, refused: int, accepted: int) -> str:
+def public_batch_status(
+    trigger_version: str | None, *, sealed: bool, ended: bool, refused: int, accepted: int
+) -> PublicBatchStatus:
     """The npm client's name for a batch's state; before 4.3 it knew PENDING and COMPLETED only."""
+    status: PublicBatchStatus
     if not ended:
         status = "PROCESSING" if sealed else "PENDING"
     elif refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from stepwell.protocol.status import PublicBatchStatus
 from stepwell.protocol.wire import UNSET, RawJson, Wire
 
 
@@ -139,7 +140,7 @@ class Processing(Wire, frozen=True, kw_only=True):
 
 class Batch(Wire, frozen=True, kw_only=True):
     id: str
-    status: Literal["PENDING", "PROCESSING", "COMPLETED", "PARTIAL_FAILED", "ABORTED"]
+    status: PublicBatchStatus
     created_at: datetime
     updated_at: datetime
     run_count: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from stepwell.engine import environments
-from stepwell.errors import Unauthorized
+from stepwell.errors import StepwellError, Unauthorized
 from stepwell.model.environment import Environment
 from stepwell.protocol.operations import Operation
 from stepwell.server import tokens
@@ -34,7 +36,9 @@ class Authenticator:
     """Turns a request's credential into a Caller. Remembers answers for a few seconds."""
 
     def __init__(self, db: Database) -> None:
-        self._keys = _Memory[Environment](lambda text: environments.authenticate(db, text))
+        self._db = db
+        self._noting: set[asyncio.Task[None]] = set()
+        self._keys = _Memory[Environment](self._authenticate)
         self._environments = _Memory[Environment](lambda key: environments.get_environment(db, key))
 
     async def caller(self, authorization: str | None) -> Caller:
@@ -54,6 +58,19 @@ class Authenticator:
                 return Caller(environment)
             raise _unknown()
         return await self._from_token(credential)
+
+    async def _authenticate(self, key: str) -> Environment | None:
+        environment = await environments.authenticate(self._db, key)
+        if environment is not None:
+            task = asyncio.create_task(self._note_use(key))
+            self._noting.add(task)
+            task.add_done_callback(self._noting.discard)
+        return environment
+
+    async def _note_use(self, key: str) -> None:
+        """For people who wonder whether a key can be revoked. No call waits for it, or fails with it."""
+        with contextlib.suppress(StepwellError):
+            await environments.note_use(self._db, key)
 
     async def _from_token(self, token: str) -> Caller:
         environment_id = tokens.claimed_environment(token)

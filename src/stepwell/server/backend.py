@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -15,6 +15,7 @@ from stepwell.server.auth import Authenticator
 from stepwell.server.gateway import Gateway
 from stepwell.server.hints import Hints
 from stepwell.server.settings import Settings
+from stepwell.services.runner import running
 from stepwell.storage.database import Database
 from stepwell.storage.event import CHILDREN, READY, RUNS
 from stepwell.storage.migrations import check, migrate
@@ -41,7 +42,7 @@ class Backend:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
+async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
     """Database, listener, gateway and services, opened in this order and closed in the other.
 
     Raises DatabaseUnavailable, and ConfigError when the schema is not the one of this code.

@@ -58,6 +58,10 @@ class Connection:
             self.room = max(0, self.room - 1)
             self.push(attempt)
 
+    async def given_up(self) -> None:
+        """Return once the connection is to be closed: replaced by a newer one, or not read by its worker."""
+        await self.closed.wait()
+
     def undelivered(self) -> list[StartAttempt]:
         """Runs that were claimed for this worker and never left the server."""
         return [attempt for _, attempt in self._outbox if attempt is not None]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stepwell.engine import observe, register
+from stepwell.engine import heartbeat, register
 from stepwell.errors import ApiError, StepwellError
 from stepwell.model.environment import Environment
 from stepwell.protocol import frames
@@ -93,19 +93,26 @@ class Gateway:
                     connection.push(CancelRun(run_id, epoch, self._settings.cancel_grace))
 
     def look_at(self, run_ids: Iterable[str] | None) -> None:
-        """Something happened to these runs, or to any: find out whether one that is held here was canceled."""
-        held = {run_id for connection in self._connections.values() for run_id in connection.held}
-        wanted = held if run_ids is None else held & set(run_ids)
-        if wanted:
-            task = asyncio.create_task(self._find_canceled(wanted))
-            self._looking.add(task)
-            task.add_done_callback(self._looking.discard)
+        """Something happened to these runs, or to any: tell the workers that hold one what was taken from them."""
+        wanted = None if run_ids is None else set(run_ids)
+        for connection in self._connections.values():
+            leases = [lease for lease in connection.held.items() if wanted is None or lease[0] in wanted]
+            if leases:
+                task = asyncio.create_task(self._find_revoked(connection, leases))
+                self._looking.add(task)
+                task.add_done_callback(self._looking.discard)
 
-    async def _find_canceled(self, run_ids: set[str]) -> None:
+    async def _find_revoked(self, connection: Connection, leases: list[tuple[str, int]]) -> None:
         try:
-            self.runs_canceled(await observe.canceled_of(self._db, run_ids))
+            reply = await heartbeat.revoked(self._db, connection.worker_id, leases)
         except StepwellError as error:
-            _log.warning("cannot look for canceled runs", reason=error.message)  # a heartbeat tells its worker
+            _log.warning("cannot look after leases", reason=error.message)  # a heartbeat tells the worker too
+            return
+        self.runs_canceled(reply.canceled)
+        for run_id in reply.lost:
+            epoch = connection.held.pop(run_id, None)
+            if epoch is not None:
+                connection.push(LeaseLostNotice(run_id, epoch))
 
     # ── one connection ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -142,7 +149,7 @@ class Gateway:
             asyncio.create_task(self._read(connection, requests), name="read"),
             asyncio.create_task(connection.send_forever(), name="send"),
             asyncio.create_task(requests.run(), name="commit"),
-            asyncio.create_task(connection.closed.wait(), name="closed"),
+            asyncio.create_task(connection.given_up(), name="closed"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 
@@ -15,7 +15,7 @@ class Hints:
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     @contextmanager
-    def watching(self, run_id: str) -> Iterator[Hint]:
+    def watching(self, run_id: str) -> Generator[Hint]:
         """Notes every hint about the run from here on, so that none is lost between looking and waiting."""
         event = asyncio.Event()
         events = self._waiting.setdefault(run_id, set())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
@@ -79,7 +79,7 @@ def checkpoint_view(entry: Checkpoint, stored: dict[int, bytes]) -> CheckpointVi
 def _error_view(shown: Any) -> FailureView:
     """Of the plain form of a stored exception: an object with its type and message."""
     if isinstance(shown, dict):
-        fields: dict[str, Any] = shown
+        fields = cast("dict[str, Any]", shown)
         return FailureView(code="error", message=str(fields.get("message", "")), name=fields.get("type"))
     return FailureView(code="error", message=msgspec.json.encode(shown, enc_hook=str).decode())
 

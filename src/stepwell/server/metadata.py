@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from msgspec import UNSET
 
@@ -52,8 +52,8 @@ def _place(document: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
         below: Any = holder.setdefault(step, {})
         if not isinstance(below, dict):
             raise ApiError(f"metadata: {key}: {step!r} is no object", code="invalid-request")
-        holder = below  # pyright: ignore[reportUnknownVariableType]
-    return holder, name  # pyright: ignore[reportUnknownVariableType]
+        holder = cast("dict[str, Any]", below)
+    return holder, name
 
 
 def _list_at(holder: dict[str, Any], name: str) -> list[Any]:

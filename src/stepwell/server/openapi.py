@@ -24,7 +24,7 @@ _BY_CODE = {
     "payload-too-large": "413",
     "content-type": "415",
     "run-unfinished": "404",
-    "run-started": "400",
+    "run-started": "409",
     "not-dead": "409",
     "scope-unknown": "400",
 }

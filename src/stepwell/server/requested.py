@@ -46,8 +46,8 @@ class Requests:
             Suspend: Committer("suspend", partial(suspend.suspend, db, worker_id)),
             Finish: Committer("finish", partial(finish.finish, db, worker_id)),
             Release: Committer("release", partial(release.release, db, worker_id)),
-            WriteLogs: Committer("logs", partial(logs.write_logs, db)),
-            SetMetadata: Committer("metadata", partial(metadata.set_metadata, db)),
+            WriteLogs: Committer("logs", partial(logs.write_logs, db, worker_id)),
+            SetMetadata: Committer("metadata", partial(metadata.set_metadata, db, worker_id)),
         }
 
     async def run(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.requests import Request
@@ -72,7 +72,7 @@ def parse_query(operation: Operation, request: Request) -> Any:
     if operation.query is None:
         return None
     try:
-        return msgspec.convert(dict(request.query_params), operation.query, strict=False)
+        return msgspec.convert(dict(request.query_params), cast("type[Any]", operation.query), strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(f"the query does not fit {operation.name}: {error}") from None
 
@@ -84,7 +84,7 @@ async def parse_body(operation: Operation, request: Request) -> Any:
     check_type(operation, request)
     content = await read_limited(request, operation.max_body)
     try:
-        return msgspec.json.decode(content or b"{}", type=operation.request)
+        return msgspec.json.decode(content or b"{}", type=cast("type[Any]", operation.request))
     except msgspec.ValidationError as error:
         raise _invalid(f"the body does not fit {operation.name}: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

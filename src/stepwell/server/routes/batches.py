@@ -11,6 +11,7 @@ from stepwell.errors import ApiError, PayloadTooLarge, StepwellError
 from stepwell.model import batch as model
 from stepwell.model.lifecycle import is_terminal
 from stepwell.model.run import RunOutcome
+from stepwell.model.trigger import TriggerRequest
 from stepwell.protocol import operations
 from stepwell.protocol.status import public_batch_status
 from stepwell.protocol.triggering import (
@@ -79,13 +80,13 @@ async def receive_items(call: Call) -> ItemsAccepted:
 
 async def add_items(call: Call, batch_id: str, items: Sequence[BatchItem]) -> model.BatchProgress:
     """Trigger these; an item that cannot be is recorded with its error, and the others run."""
-    prepared = [(item.index, item.task, _request(call, batch_id, item)) for item in items]
+    prepared: list[batches.Item] = [(item.index, item.task, _request(call, batch_id, item)) for item in items]
     progress = await batches.add_items(call.backend.db, call.environment_id, batch_id, prepared)
     call.backend.gateway.work_came(call.environment_id)
     return progress
 
 
-def _request(call: Call, batch_id: str, item: BatchItem):
+def _request(call: Call, batch_id: str, item: BatchItem) -> TriggerRequest | StepwellError:
     try:
         return trigger_request(
             item.task,

@@ -15,7 +15,7 @@ async def list_dead(call: Call) -> Dead:
     page = await dead.list_dead(
         call.backend.db,
         call.environment_id,
-        task_ids=(call.query.task,) if call.query.task else (),
+        (call.query.task,) if call.query.task else (),
         after=call.query.after,
         limit=limit_of(call),
     )

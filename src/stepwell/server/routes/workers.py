@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from stepwell.engine import heartbeat, observe
 from stepwell.model.worker import Worker
 from stepwell.protocol import operations
@@ -12,20 +14,26 @@ from stepwell.server.requests import Call
 
 async def beat(call: Call) -> HeartbeatReply:
     """Renew the leases. Comes from a thread of its own in the worker, on a connection of its own."""
-    lease = call.backend.settings.lease
-    return await heartbeat.heartbeat(call.backend.db, call.body.worker_id, call.body.leases, lease)
+    return await heartbeat.heartbeat(
+        call.backend.db,
+        call.body.worker_id,
+        call.body.leases,
+        call.backend.settings.lease,
+        environment_id=call.environment_id,
+    )
 
 
 async def list_workers(call: Call) -> Workers:
-    return Workers(data=[_view(worker) for worker in await observe.workers(call.backend.db, call.environment_id)])
+    found = await observe.workers(call.backend.db, call.environment_id)
+    return Workers(data=[_view(worker, call.backend.settings.lease) for worker in found])
 
 
-def _view(worker: Worker) -> WorkerView:
+def _view(worker: Worker, lease: float) -> WorkerView:
     return WorkerView(
         id=worker.id,
         name=worker.name,
         version=worker.version,
-        state="connected",
+        state="connected" if (datetime.now(UTC) - worker.last_seen_at).total_seconds() < lease else "gone",
         running=worker.held,
         tasks=list(worker.task_ids),
         connected_at=worker.first_seen_at,
