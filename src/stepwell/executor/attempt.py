@@ -11,7 +11,7 @@ from typing import Any
 
 from stepwell.codec.values import dumps
 from stepwell.errors import CheckpointError, ConfigError, LeaseLost, StepwellError
-from stepwell.executor import divergence, hazards, primitives_guard
+from stepwell.executor import divergence, graveyard, hazards, primitives_guard
 from stepwell.executor.branch import Branch
 from stepwell.executor.children import Children
 from stepwell.executor.domain import branch_of_task, domain
@@ -33,11 +33,6 @@ from stepwell.model.child import ChildOutcome
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import LogRecord, StartAttempt
 from stepwell.sdk import runtime
-
-# Attempts that were suspended or discarded in a process that lives on. Letting go of their coroutines would run the
-# user's `finally` blocks; so nobody lets go, and the process is recycled after many of them.
-graveyard: list[Attempt] = []
-
 
 class Attempt(Pump):
     """`task` is anything with `.fn` and `.id` (and, if it has them, `.retry.when` and the hooks). Several attempts may
@@ -261,7 +256,7 @@ class Attempt(Pump):
     def _bury(self) -> None:
         for task in self.branches:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-        graveyard.append(self)
+        graveyard.bury(self)
 
     def expire(self, seconds: float, outcome: Outcome) -> None:
         """End so after this time, whatever is still going on."""

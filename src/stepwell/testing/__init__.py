@@ -3,3 +3,30 @@
 May import: sdk, executor and below.
 The next harness goes here if users can run it on their own tasks; else it belongs to tests/.
 """
+
+from stepwell.executor import determinism, graveyard
+from stepwell.testing.crashes import InjectedFailure
+from stepwell.testing.effects import Effects
+from stepwell.testing.running import (
+    RunResult,
+    check_every_prefix,
+    check_every_prefix_sync,
+    run_task,
+    run_task_sync,
+)
+
+__all__ = [
+    "Effects",
+    "InjectedFailure",
+    "RunResult",
+    "check_every_prefix",
+    "check_every_prefix_sync",
+    "run_task",
+    "run_task_sync",
+]
+
+# Lives that "died" are never unwound, not even when the interpreter ends: their `finally` blocks are the user's code.
+graveyard.keep_for_ever()
+
+# From here on functions become durable when they are decorated; those decorated before become so now.
+determinism.install()

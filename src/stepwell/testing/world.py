@@ -1,0 +1,256 @@
+"""The world around attempts under test: a store in memory, a clock that is moved, children that run at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from stepwell.codec.values import loads
+from stepwell.errors import LeaseLost, PayloadInvalid
+from stepwell.executor import determinism
+from stepwell.executor.attempt import Attempt
+from stepwell.executor.loop import DurableLoop
+from stepwell.executor.options import AttemptOptions
+from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended, failed
+from stepwell.model.checkpoint import Checkpoint
+from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.retry import RetryPolicy, decide_retry
+from stepwell.primitives.ids import derived_id
+from stepwell.protocol.frames import LogRecord, Spawn, StartAttempt
+from stepwell.sdk import registry
+
+STARTED_AT = 1_700_000_000.0  # when every run under test begins, by its own clock
+RUN_ID = "run_01hf2gtrr00000000000000000"
+
+
+class Clock:
+    """Goes on with real time while steps work, and is moved ahead when only timers are left: nobody waits."""
+
+    def __init__(self, start: float = STARTED_AT) -> None:
+        self._offset = start - time.monotonic()
+
+    def now(self) -> float:
+        return time.monotonic() + self._offset
+
+    def move_to(self, moment: float) -> None:
+        self._offset += max(0.0, moment - self.now())
+
+
+@dataclass
+class Life:
+    """One process of a run: from its start or its resume until it ended, was suspended or died."""
+
+    outcome: Outcome
+    executed: list[str]  # keys of the steps that it began
+    logs: list[LogRecord] = field(default_factory=list[LogRecord])
+
+
+@dataclass
+class Run:
+    """One run under test, over all its lives."""
+
+    id: str
+    task: Any
+    payload: tuple[tuple[Any, ...], dict[str, Any]]
+    journal: list[Checkpoint] = field(default_factory=list[Checkpoint])
+    attempt: int = 1
+    lives: list[Life] = field(default_factory=list[Life])
+    metadata: bytes | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    outcome: Outcome | None = None
+
+
+class TestPort:
+    """An `AttemptPort` whose store is a list. `die_after` entries the process is as good as dead."""
+
+    __test__ = False
+
+    def __init__(self, world: World, run: Run, die_after: int | None) -> None:
+        self._world = world
+        self._run = run
+        self._die_after = die_after
+        self.attempt: Attempt | None = None
+        self.logs: list[LogRecord] = []
+
+    def now(self) -> float:
+        return self._world.clock.now()
+
+    async def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn]) -> None:
+        for entry in entries:
+            if self._die_after is not None and len(self._run.journal) >= self._die_after:
+                raise LeaseLost("the process died here, as the test asked")
+            if entry.seq != len(self._run.journal):
+                raise AssertionError(f"entry {entry.seq} was stored where {len(self._run.journal)} was due")
+            self._run.journal.append(entry)
+        for spawn in spawns:
+            key = next(entry.key for entry in entries if entry.seq == spawn.seq)
+            self._world.spawn(self._run, key, spawn.children)
+
+    def await_children(self, spawn_keys: Sequence[str]) -> None:
+        for key in spawn_keys:
+            self._world.tell_when_ended(self._run, key, self._tell)
+
+    def _tell(self, spawn_key: str, outcomes: list[ChildOutcome]) -> None:
+        if self.attempt is not None:
+            self.attempt.children_ended(spawn_key, outcomes)
+
+    def log(self, record: LogRecord) -> None:
+        self.logs.append(record)
+
+    def set_metadata(self, document: bytes) -> None:
+        self._run.metadata = document
+
+
+class World:
+    """Runs, their children, and one clock. Lives in one event loop."""
+
+    def __init__(self, loop: DurableLoop, *, strict: bool = False, suspend: bool = False) -> None:
+        determinism.install()
+        self.loop = loop
+        self.clock = Clock()
+        self._strict = strict
+        self._suspend = suspend
+        self._children: dict[tuple[str, str], list[Run]] = {}
+        self._background: set[Any] = set()
+
+    # ---- lives
+
+    async def live(self, run: Run, *, die_after: int | None = None) -> Outcome:
+        """One life of the run, with the journal that it has. `die_after`: it dies when that many entries are stored."""
+        port = TestPort(self, run, die_after)
+        args, kwargs = run.payload
+        attempt = Attempt(self.loop, Runnable(run.task), args, kwargs, self._start(run), port, self._options())
+        port.attempt = attempt
+        outcome = await attempt.run()
+        run.lives.append(Life(outcome, list(attempt.executed), port.logs))
+        return outcome
+
+    async def finish(self, run: Run) -> Outcome:
+        """Lives, resumes and retries until the run has ended, as the server would have it."""
+        while True:
+            outcome = await self.live(run)
+            if isinstance(outcome, Suspended):
+                await self._until_woken(run, outcome)
+            elif isinstance(outcome, Failed) and self._retried(run, outcome):
+                run.attempt += 1
+            else:
+                run.outcome = outcome
+                return outcome
+
+    def _retried(self, run: Run, outcome: Failed) -> bool:
+        if outcome.no_retry:
+            return False
+        decision = decide_retry(
+            run.retry, code=outcome.failure.code, attempt=run.attempt, crashes=0, asked_after=outcome.retry_after
+        )
+        if decision.after is not None:
+            self.clock.move_to(self.clock.now() + decision.after)
+        return decision.after is not None
+
+    async def _until_woken(self, run: Run, suspended: Suspended) -> None:
+        for wait in suspended.waits:
+            if wait.spawn_key is not None:
+                await self._end_children(run, wait.spawn_key)
+                return
+        self.clock.move_to(min(wait.due_at for wait in suspended.waits if wait.due_at is not None))
+
+    def _options(self) -> AttemptOptions:
+        # All lives share this process and its hash seed, so a random one cannot make them differ.
+        return AttemptOptions(
+            suspend_after=0.0 if self._suspend else 5.0,
+            may_suspend=self._suspend,
+            linger=0.0,
+            linger_resumed=0.0 if not self._suspend else 2.0,
+            strict=self._strict,
+            fixed_hash=False,
+            fast_forward=None if self._suspend else self.clock.move_to,
+        )
+
+    def _start(self, run: Run) -> StartAttempt:
+        return StartAttempt(
+            run_id=run.id,
+            task_id=run.task.id,
+            epoch=len(run.lives) + 1,
+            attempt=run.attempt,
+            payload=b"",
+            payload_type="",
+            started_at=STARTED_AT,
+            now=self.clock.now(),
+            lease_seconds=30.0,
+            retry=run.retry,
+            journal=list(run.journal),
+            metadata=run.metadata,
+            created_at=STARTED_AT,
+        )
+
+    # ---- children
+
+    def spawn(self, parent: Run, key: str, specs: Sequence[ChildSpec]) -> None:
+        if (parent.id, key) not in self._children:  # triggered once, however often it is asked
+            self._children[parent.id, key] = [
+                _child(parent, key, place, spec) for place, spec in enumerate(specs)
+            ]
+
+    def tell_when_ended(self, parent: Run, key: str, tell: Callable[[str, list[ChildOutcome]], None]) -> None:
+        async def run_them() -> None:
+            tell(key, await self._end_children(parent, key))
+
+        self._later(run_them())
+
+    async def _end_children(self, parent: Run, key: str) -> list[ChildOutcome]:
+        children = self._children.get((parent.id, key), [])
+        return [await self._end_child(child) for child in children]
+
+    async def _end_child(self, child: Run) -> ChildOutcome:
+        outcome = child.outcome or await self._finish_child(child)
+        if isinstance(outcome, Completed):
+            return ChildOutcome(child.id, "completed", outcome.output, outcome.output_type)
+        failure = outcome.failure if isinstance(outcome, Failed) else None
+        return ChildOutcome(child.id, "canceled" if isinstance(outcome, Canceled) else "failed", failure=failure)
+
+    async def _finish_child(self, child: Run) -> Outcome:
+        if isinstance(child.task, ChildSpec):
+            spec, child.task = child.task, registry.task_of(child.task.task_id)
+            child.retry = child.task.retry.policy()
+            try:
+                child.payload = child.task.call(loads(spec.payload))
+            except PayloadInvalid as error:
+                child.outcome = failed(error)
+                return child.outcome
+        return await self.finish(child)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def copy(self, run: Run, entries: int) -> Run:
+        """The same run as it was when it had so many entries, in this world."""
+        journal = run.journal[:entries]
+        attempt = max((entry.attempt for entry in journal), default=1)
+        return replace(run, journal=list(journal), lives=[], outcome=None, attempt=attempt)
+
+
+class Runnable:
+    """A task as an attempt wants it. A function that was decorated before `stepwell.testing` was imported is made
+    durable now; one that cannot be is refused now."""
+
+    def __init__(self, task: Any) -> None:
+        from stepwell.executor.rewrite import rewrite
+
+        self._task = task
+        self.id = task.id
+        self.fn = rewrite(task.fn, "task")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+def _child(parent: Run, key: str, place: int, spec: ChildSpec) -> Run:
+    return Run(derived_id("run", parent.id, f"{key}:{place}"), spec, ((), {}))
+
+
+def is_over(outcome: Outcome) -> bool:
+    return not isinstance(outcome, Suspended | Discarded)
