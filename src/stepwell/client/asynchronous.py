@@ -160,7 +160,7 @@ class Stepwell:
                 await response.aread()
                 raise_for_refusal(reply_of(response))
             async for event in httpx2.EventSource(response):
-                yield Message(event.event, event.data)
+                yield Message(event.event, event.data, event.id)
 
     async def _reply(self, call: Call) -> Reply:
         delay: float | None = call.pause

@@ -163,7 +163,7 @@ class Stepwell:
                 response.read()
                 raise_for_refusal(reply_of(response))
             for event in httpx2.EventSource(response):
-                yield Message(event.event, event.data)
+                yield Message(event.event, event.data, event.id)
 
     def _reply(self, call: Call) -> Reply:
         delay: float | None = call.pause

@@ -58,17 +58,18 @@ def call(
     repeatable: bool = True,
     within: float = ANSWER_WITHIN,
     pause: float = 0.0,
+    headers: Mapping[str, str] | None = None,
     **parameters: str,
 ) -> Call:
     """The request for an operation. A POST carries a key of its own, by which the server knows a repetition."""
-    headers: dict[str, str] = {}
+    sent = dict(headers or {})
     if operation.method == "POST":
-        headers["x-trigger-request-idempotency-key"] = str(uuid.uuid4())
+        sent["x-trigger-request-idempotency-key"] = str(uuid.uuid4())
     if operation.request is not None:
-        headers["content-type"] = operation.request_type
+        sent["content-type"] = operation.request_type
     content = body if isinstance(body, bytes | None) else msgspec.json.encode(body)
     url = operation.url(query, **parameters)
-    return Call(operation.method, url, content, headers, repeatable, within, pause)
+    return Call(operation.method, url, content, sent, repeatable, within, pause)
 
 
 def read(reply: Reply, response: type[T]) -> T:

@@ -69,9 +69,9 @@ class Given:
         return known
 
     def tags(self, name: str) -> tuple[str, ...]:
-        value = self.get(name, ())
+        value: Any = self.get(name, ())
         several = isinstance(value, Sequence) and not isinstance(value, str)
-        tags = list(cast("Sequence[Any]", value)) if several else [value]
+        tags: list[Any] = list(cast("Sequence[Any]", value)) if several else [value]
         if not all(is_text(tag, MAX_TAG) for tag in tags):
             raise self.wrong(name, f"a list of texts of 1 to {MAX_TAG} printable characters")
         return tuple(dict.fromkeys(tags))

@@ -26,10 +26,11 @@ SILENCE = 60.0  # seconds without a byte (the server sends comments) after which
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One server-sent event: its name and its data."""
+    """One server-sent event: its name, its data, and the place in the stream to take up again from."""
 
     kind: str
     data: str
+    id: str = ""
 
 
 class Watch:
@@ -38,14 +39,15 @@ class Watch:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.ended = False
-        self._numbers: dict[str, int] = {}
+        self._place = ""
 
     def call(self) -> Call:
         """The request that begins, or takes up again, the stream."""
-        return call(operations.WATCH_RUN, run_id=self.run_id, within=SILENCE)
+        again = {"last-event-id": self._place} if self._place else {}
+        return call(operations.WATCH_RUN, headers=again, run_id=self.run_id, within=SILENCE)
 
     def take(self, message: Message) -> Seen | None:
-        """What the message says, or None when it was seen before or is of a kind that a newer server knows.
+        """What the message says, or None when it is of a kind that only a newer client knows.
 
         Raises:
             ApiError: it cannot be read.
@@ -59,10 +61,7 @@ class Watch:
             raise ApiError(
                 f"the server's event {message.kind!r} of run {self.run_id} cannot be read: {error}"
             ) from error
+        self._place = message.id or self._place
         if isinstance(seen, RunDetail):
             self.ended = is_terminal(seen.state)
-            return seen
-        if seen.seq <= self._numbers.get(message.kind, -1):
-            return None
-        self._numbers[message.kind] = seen.seq
         return seen

@@ -99,19 +99,20 @@ class FieldsSchema(Schema):
         # Parameters may be called what a model's field may not: `_x`, `json`, `model_config`.
         self._fields = {name: f"p{index}" for index, name in enumerate(fields)}
         self._defaults = {name: default for name, (_, default) in fields.items() if not _is_required(default)}
-        config = pydantic.ConfigDict(**LOSSLESS, extra="allow" if open_ended else "forbid")
+        config: pydantic.ConfigDict = {**LOSSLESS, "extra": "allow" if open_ended else "forbid"}
         columns: dict[str, Any] = {
             self._fields[name]: (supported(annotation), _column(name, default))
             for name, (annotation, default) in fields.items()
         }
         super().__init__(owner, lambda: pydantic.create_model("Payload", __config__=config, **columns))
 
-    def validate(self, payload: Any) -> Any:
+    def validate(self, payload: Any) -> dict[str, Any]:
         """The given fields by name; those left out are left to the function's own defaults."""
         valid = self._validated(payload)
         given = valid.model_fields_set
         named = {name: getattr(valid, column) for name, column in self._fields.items() if column in given}
-        return {**named, **(valid.model_extra or {})}
+        extra: dict[str, Any] = valid.model_extra or {}
+        return {**named, **extra}
 
     def encode(self, value: Any) -> bytes:
         extra = {name for name in value if name not in self._fields}
