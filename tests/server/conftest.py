@@ -68,7 +68,9 @@ def server(server_database_url: str) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-async def make_tenant(server: ServerProcess, server_database_url: str) -> AsyncIterator[Callable[[], Awaitable[Tenant]]]:
+async def make_tenant(
+    server: ServerProcess, server_database_url: str
+) -> AsyncIterator[Callable[[], Awaitable[Tenant]]]:
     """New environments on the session's server."""
     clients: list[httpx.AsyncClient] = []
     async with await Database.connect(server_database_url, application_name="test") as db:

@@ -32,9 +32,10 @@ class ServerProcess:
         environ |= {"STEPWELL_DATABASE_URL": self._database_url, "STEPWELL_PORT": str(self.port)}
         environ |= {f"STEPWELL_{name.upper()}": str(value) for name, value in self._settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stepwell.server"], env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "stepwell.server"], env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
         self.url = self.wait_for("serving")["url"]
         self.port = int(self.url.rpartition(":")[2])
         return self
@@ -55,21 +56,25 @@ class ServerProcess:
         assert self.process is not None
         self.process.kill()
         self.process.wait(10)
+        self._reader.join(10)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        code = self.process.wait(20)
+        self._reader.join(10)
+        return code
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
-        for raw in process.stderr:
-            try:
-                line = msgspec.json.decode(raw, type=dict[str, Any])
-            except msgspec.MsgspecError:
-                line = {"event": raw.decode(errors="replace").rstrip()}
-            self.lines.append(line)
-            self._fresh.put(line)
+        with process.stderr as log:
+            for raw in log:
+                try:
+                    line = msgspec.json.decode(raw, type=dict[str, Any])
+                except msgspec.MsgspecError:
+                    line = {"event": raw.decode(errors="replace").rstrip()}
+                self.lines.append(line)
+                self._fresh.put(line)
         self._fresh.put({"event": "(end)"})

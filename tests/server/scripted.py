@@ -125,7 +125,9 @@ class ScriptedWorker:
     async def complete(self, attempt: StartAttempt, output: bytes = b'"done"') -> Done | Refused:
         return await self.request(Finish(attempt.run_id, attempt.epoch, output=output, output_type="application/json"))
 
-    async def serve(self, runs: int, output: Callable[[StartAttempt], bytes] = lambda _: b'"done"') -> list[StartAttempt]:
+    async def serve(
+        self, runs: int, output: Callable[[StartAttempt], bytes] = lambda _: b'"done"'
+    ) -> list[StartAttempt]:
         """Take so many runs and complete each at once."""
         done: list[StartAttempt] = []
         await self.send(Room(runs))

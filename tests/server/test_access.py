@@ -84,7 +84,7 @@ async def test_without_a_valid_key_nothing_is_answered(
         await environments.revoke_key(db, tenant.environment.id, shown.id)
     good = tenant.key
     wrong = good[:-1] + ("a" if good[-1] != "a" else "b")
-    for key in (None, "", "nonsense", wrong, "tr_x_sk_" + "a" * 24, revoked, good + "\x01", "a.b.c"):
+    for key in (None, "nonsense", wrong, "tr_x_sk_" + "a" * 24, revoked, good + "x", "a.b.c", "x" * 9000):
         answer = await call(tenant.http, operation, things, key)
         assert answer.status_code == 401, (key, answer.text)
         assert answer.headers["www-authenticate"] == "Bearer"

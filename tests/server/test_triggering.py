@@ -29,7 +29,9 @@ async def test_a_triggered_run_reaches_a_worker_with_its_payload_and_its_output_
 
 
 async def test_a_superjson_payload_is_shown_as_plain_json(tenant: Tenant) -> None:
-    text = json.dumps({"json": {"at": "2026-01-01T00:00:00.000Z", "n": "12"}, "meta": {"values": {"at": ["Date"], "n": ["bigint"]}}})
+    text = json.dumps(
+        {"json": {"at": "2026-01-01T00:00:00.000Z", "n": "12"}, "meta": {"values": {"at": ["Date"], "n": ["bigint"]}}}
+    )
     async with tenant.worker("greet"):
         run_id = await tenant.trigger("greet", text, payloadType="application/super+json")
         assert (await tenant.run(run_id))["payload"] == {"at": "2026-01-01T00:00:00.000Z", "n": 12}
@@ -104,7 +106,12 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_parsed(tenant: Tena
         (b'{"options": {"delay": "soon"}}', {}, 400, "invalid-request"),
         (b"{}", {"content-type": "application/x-python-pickle"}, 415, "content-type"),
         (b"{}", {"content-encoding": "gzip"}, 415, "content-type"),
-        (b'{"payload": "no superjson", "options": {"payloadType": "application/super+json"}}', {}, 422, "payload-invalid"),
+        (
+            b'{"payload": "no superjson", "options": {"payloadType": "application/super+json"}}',
+            {},
+            422,
+            "payload-invalid",
+        ),
         (b'{"payload": "x", "options": {"payloadType": "application/store"}}', {}, 422, "payload-invalid"),
     ],
 )
