@@ -1,0 +1,2 @@
+"""placeholder"""
+def doctor() -> None: "x"

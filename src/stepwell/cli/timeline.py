@@ -1,0 +1,219 @@
+"""What happened to a run, in order, as a person wants it told. Facts in, entries out: nothing is asked or printed here.
+
+Events tell what the system did (claimed, killed, resumed), the journal what the run did (steps, timers, children).
+Both carry Postgres's clock, so one order holds for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+from stepwell.cli.wording import clock, compact, counted, shortened, span
+from stepwell.protocol.runs import CheckpointView, EventView, RunDetail
+
+Tone: TypeAlias = Literal["plain", "good", "bad", "warn", "quiet", "wait"]
+
+_HIDDEN_KINDS = frozenset({"order"})  # they hold a place in the replay's order, and nothing that happened
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. at, until: seconds since the run was triggered; `until` is None for what took no time.
+
+    depth: how far in: a branch (a task that the run started), or a step inside a step. order: among those of one moment.
+    """
+
+    at: float
+    what: str
+    tone: Tone = "plain"
+    mark: str = "·"
+    until: float | None = None
+    note: str = ""
+    site: str = ""
+    depth: int = 0
+    order: int = 0
+
+
+def timeline(
+    run: RunDetail,
+    events: Sequence[EventView],
+    journal: Sequence[CheckpointView],
+    workers: Mapping[str, str] | None = None,
+) -> list[Entry]:
+    """The entries of a run, in order of their beginning. `workers` are names for worker ids."""
+    told = _Story(run, workers or {})
+    entries = [entry for event in events for entry in told.of(event)]
+    entries += [
+        _checkpoint(c, told.began(c), told.since(c.at), held=c.key not in told.suspended)
+        for c in journal
+        if c.kind not in _HIDDEN_KINDS
+    ]
+    entries += told.open_waits({c.key for c in journal})
+    return sorted(entries, key=lambda entry: (round(entry.at, 3), entry.order))
+
+
+def ends_at(run: RunDetail, now: datetime | None = None) -> float:
+    """Seconds from trigger to end, or until now."""
+    return ((run.finished_at or now or datetime.now(UTC)) - run.created_at).total_seconds()
+
+
+# ── what the run did ─────────────────────────────────────────────────────────
+
+
+def _checkpoint(c: CheckpointView, began: float, at: float, *, held: bool) -> Entry:
+    """held: the executor stayed with the run while it waited."""
+    depth, site = branch_depth(c.key) + c.nested, "" if c.site.startswith("<") else c.site
+    if c.kind in {"timer", "children"}:
+        what = "sleep" if c.kind == "timer" else "waited for children"
+        return Entry(began, what, "wait", "◷", at, "" if held else "no worker was held", site, depth, c.seq)
+    if c.kind == "spawn":
+        return Entry(at, f"triggered {c.name or 'children'}", "plain", "⑂", None, "", site, depth, c.seq)
+    if c.kind == "named":
+        return Entry(at, c.name, "plain", "◆", None, _noted(c), site, depth, c.seq)
+    if c.outcome == "error":
+        reason = f"{c.error.name or 'error'}: {c.error.message}" if c.error else "raised"
+        return Entry(began, c.name, "bad", "✗", at, shortened(reason, 200), site, depth, c.seq)
+    if c.outcome == "canceled":
+        return Entry(began, c.name, "warn", "⊘", at, "canceled", site, depth, c.seq)
+    return Entry(began, c.name, "good", "✓", at, "", site, depth, c.seq)
+
+
+def branch_depth(key: str) -> int:
+    """How many tasks deep the branch of a key is: `main/one.0|fetch#0` is 1."""
+    return key.partition("|")[0].count("/")
+
+
+def _noted(c: CheckpointView) -> str:
+    value = c.value
+    if isinstance(value, dict) and value:
+        return "  ".join(f"{key}={compact(each, 40)}" for key, each in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return ""
+
+
+# ── what the system did ──────────────────────────────────────────────────────
+
+
+class _Story:
+    """Tells events in order; what an event means depends on those before it."""
+
+    def __init__(self, run: RunDetail, workers: Mapping[str, str]) -> None:
+        self._run = run
+        self._workers = workers
+        self._attempt = 0
+        self._waits: list[dict[str, Any]] = []
+        self._interrupted = False
+        self._claims: list[tuple[float, int]] = []
+        self.suspended: dict[str, float] = {}
+        """When the run first let go of its worker for this wait, by the wait's key."""
+
+    def since(self, moment: datetime) -> float:
+        return (moment - self._run.created_at).total_seconds()
+
+    def began(self, c: CheckpointView) -> float:
+        """When its work began; not before the claim that led to it, whose clock is another's estimate."""
+        if c.key in self.suspended:
+            return self.suspended[c.key]
+        claimed = max((at for at, kept in self._claims if kept <= c.seq), default=0.0)
+        return max(claimed, self.since(c.started_at))
+
+    def of(self, event: EventView) -> Iterable[Entry]:
+        tell = getattr(self, f"tell_{event.type}", None)
+        return () if tell is None else tell(self.since(event.at), event.details)
+
+    def open_waits(self, journaled: set[str]) -> Iterable[Entry]:
+        """What the run waits for now; a wait that is over is told by its checkpoint."""
+        if self._run.state != "waiting":
+            return
+        for wait in self._waits:
+            if wait.get("key") in journaled:
+                continue
+            due = wait.get("due_at")
+            until = "" if due is None else f", until {clock(datetime.fromtimestamp(float(due), UTC))}"
+            what = {"timer": "sleeps", "children": "waits for children"}.get(str(wait.get("kind")), "waits")
+            began = self.suspended.get(str(wait.get("key")), 0.0)
+            yield Entry(began, what, "wait", "◷", ends_at(self._run), f"no worker is held{until}", order=10**6)
+
+    def tell_triggered(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        note = ""
+        if data.get("forked_from"):
+            note = f"from {data['forked_from']}"
+            if data.get("forked_seq"):
+                note += f", of which {counted(int(data['forked_seq']), 'checkpoint')} are kept"
+        yield Entry(0.0, "redriven" if data.get("redrive") else "triggered", "quiet", "○", note=note, order=-9)
+
+    def tell_promoted(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(0.0, "delayed", "wait", "◷", until=at, order=-8)
+
+    def tell_rescheduled(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, "rescheduled", "quiet", "◷", note=f"to {data.get('delayed_until') or 'now'}", order=-8)
+
+    def tell_claimed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        number, kept = int(data.get("attempt") or 1), int(data.get("checkpoints") or 0)
+        self._claims.append((at, kept))
+        worker = self._worker(data)
+        note = f"{counted(kept, 'checkpoint')} replayed" if kept else ""
+        if number == self._attempt:
+            tone: Tone = "good" if self._interrupted else "quiet"
+            yield Entry(at, f"resumed on {worker}", tone, "↻", note=note, order=-5)
+        else:
+            yield Entry(at, f"attempt {number} on {worker}", "plain", "▶", note=note, order=-5)
+        self._attempt, self._interrupted = number, False
+
+    def tell_suspended(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        self._waits = list(data.get("waits") or ())
+        for wait in self._waits:
+            self.suspended.setdefault(str(wait.get("key")), at)
+        return ()
+
+    def tell_released(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, f"given back by {self._worker(data)}", "quiet", "↩", order=10**6)
+
+    def tell_rescued(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        self._interrupted = True
+        what = f"{self._worker(data)} was lost"
+        yield Entry(at, what, "bad", "☠", note="its lease ran out: killed or cut off; the run goes on elsewhere", order=-6)
+
+    def tell_crashed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        self._interrupted = True
+        again = _again(data)
+        yield Entry(at, shortened(str(data.get("message") or data.get("code")), 90), "bad", "☠", note=again, order=-6)
+
+    def tell_retrying(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, f"attempt {data.get('attempt')} failed", "warn", "↺", note=_because(data) + _again(data, "; "), order=10**6)
+
+    def tell_completed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, "completed", "good", "●", order=10**7)
+
+    def tell_failed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        reason = f" ({data['reason']})" if data.get("reason") else ""
+        yield Entry(at, "failed", "bad", "●", note=_because(data) + reason, order=10**7)
+
+    def tell_canceled(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        by = f"together with {data['by']}" if data.get("by") else str(data.get("reason") or "")
+        yield Entry(at, "canceled", "warn", "●", note=by, order=10**7)
+
+    def tell_expired(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, "expired", "warn", "●", note="no worker took it within its ttl", order=10**7)
+
+    def tell_forked(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, "forked", "quiet", "⑂", note=f"{data.get('run')} began from its journal", order=10**8)
+
+    def tell_redriven(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, "redriven", "quiet", "⑂", note=f"as {data.get('run')}", order=10**8)
+
+    def _worker(self, data: Mapping[str, Any]) -> str:
+        worker_id = str(data.get("worker") or "")
+        return self._workers.get(worker_id) or f"worker {worker_id[-6:]}"
+
+
+def _because(data: Mapping[str, Any]) -> str:
+    name, message = data.get("name"), str(data.get("message") or data.get("code") or "")
+    return shortened(f"{name}: {message}" if name else message, 160)
+
+
+def _again(data: Mapping[str, Any], before: str = "") -> str:
+    after = data.get("retry_after")
+    return "" if after is None else f"{before}again in {span(float(after))}"
