@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
+from stepwell.codec.values import register_type
 from stepwell.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -123,3 +124,12 @@ def raise_first(found: list[Any]) -> list[Any]:
         if isinstance(each, RunFailed):
             raise each
     return found
+
+
+def _batch_of(stored: tuple[str | None, list[RunHandle[Any]]]) -> BatchHandle[Any]:
+    return BatchHandle(*stored)
+
+
+# A helper of a task may return handles: what a step returns is stored.
+register_type(RunHandle, "stepwell.run", lambda handle: handle.id, RunHandle)
+register_type(BatchHandle, "stepwell.batch", lambda batch: (batch.id, batch.runs), _batch_of)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
+from stepwell.client.handles import BatchHandle, RunHandle
 from stepwell.errors import ConfigError, PayloadInvalid
 from stepwell.model.child import ChildOutcome, ChildSpec, TriggerOptions
 from stepwell.sdk.runtime import Runtime, current
@@ -14,7 +15,6 @@ from stepwell.sdk.words import word
 
 if TYPE_CHECKING:
     from stepwell.client.blocking_handles import RunHandle as BlockingRunHandle
-    from stepwell.client.handles import BatchHandle, RunHandle
     from stepwell.errors import RunFailed
     from stepwell.sdk.task import Task
 
@@ -47,8 +47,6 @@ class Triggers(Generic[P, R]):
             PayloadInvalid: the arguments do not fit. NotFound: no worker has registered the task, or the queue is not
             declared. Conflict: the idempotency key was used with another payload. ConnectionFailed: no answer.
         """
-        from stepwell.client.handles import RunHandle
-
         spec, runtime = self.spec(args, kwargs), current()
         if runtime is not None:
             return RunHandle((await runtime.trigger(self.task.id, [spec]))[0])
@@ -73,8 +71,6 @@ class Triggers(Generic[P, R]):
 
         Raises as `trigger`; when one payload does not fit, nothing is sent.
         """
-        from stepwell.client.handles import BatchHandle, RunHandle
-
         specs, runtime = self.specs(payloads), current()
         if runtime is not None:
             ids = await runtime.trigger(self.task.id, specs) if specs else []
