@@ -28,6 +28,7 @@ class ServerProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> ServerProcess:
+        self._fresh = queue.Queue()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("STEPWELL_")}
         environ |= {"STEPWELL_DATABASE_URL": self._database_url, "STEPWELL_PORT": str(self.port)}
         environ |= {f"STEPWELL_{name.upper()}": str(value) for name, value in self._settings.items()}
@@ -36,7 +37,11 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
-        self.url = self.wait_for("serving")["url"]
+        try:
+            self.url = self.wait_for("serving")["url"]
+        except AssertionError:
+            self.kill()
+            raise
         self.port = int(self.url.rpartition(":")[2])
         return self
 
@@ -58,11 +63,15 @@ class ServerProcess:
         self.process.wait(10)
         self._reader.join(10)
 
+    def terminate(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.terminate()
         code = self.process.wait(20)
         self._reader.join(10)
         return code

@@ -91,10 +91,12 @@ class ScriptedWorker:
                     continue
                 self.received += frames.to_worker.decode(message.data)
 
-    async def expect(self, kind: type[F], fits: Callable[[F], bool] = lambda _: True) -> F:
+    async def expect(
+        self, kind: type[F], fits: Callable[[F], bool] = lambda _: True, *, seconds: float = SECONDS
+    ) -> F:
         """The first frame of this kind that fits, received already or still to come."""
         assert self._socket is not None
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             while True:
                 for frame in self.received:
                     if isinstance(frame, kind) and fits(frame):

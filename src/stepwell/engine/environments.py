@@ -17,6 +17,9 @@ from stepwell.storage.database import Database, Tx
 
 _LETTERS = string.ascii_letters + string.digits
 _KEY_LENGTH = 24  # letters and digits: 142 bits
+# The npm client asks the server for public tokens only with a key of one of these; with any other it signs them itself
+# with the key's text, of which we keep but a hash.
+_KEY_KINDS = frozenset({"dev", "stg", "prod", "preview"})
 _LONGEST = 200
 
 
@@ -72,7 +75,8 @@ async def create_key(
     expires_at: datetime | None = None,
 ) -> tuple[str, ApiKey]:
     """A new key: its text, which is not kept and cannot be shown again, and what can be shown of it."""
-    text = f"tr_{found.slug}_sk_" + "".join(secrets.choice(_LETTERS) for _ in range(_KEY_LENGTH))
+    kind = found.slug if found.slug in _KEY_KINDS else "preview"
+    text = f"tr_{kind}_sk_" + "".join(secrets.choice(_LETTERS) for _ in range(_KEY_LENGTH))
 
     async def body(tx: Tx) -> ApiKey:
         return await environment.insert_key(

@@ -1,0 +1,126 @@
+"""The official npm client, newest and unmodified, against a real server.
+
+Its packages are installed by `npm ci` into `tests/npm/node_modules`, once. Without npm and without them this fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stepwell.codec.payload import Packet, to_plain
+from stepwell.protocol.frames import Room, StartAttempt
+from tests.server.conftest import Tenant, make_tenant, server, server_database_url, tenant  # noqa: F401 - fixtures
+
+HERE = Path(__file__).parent
+SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def npm_client() -> Path:
+    """The installed packages; installs them if they are not what the lock file says."""
+    installed = HERE / "node_modules" / ".package-lock.json"
+    locked = json.loads((HERE / "package-lock.json").read_text())["packages"]
+    if installed.is_file():
+        present = json.loads(installed.read_text())["packages"]
+        if all(present.get(name, {}).get("version") == each["version"] for name, each in locked.items() if name):
+            return HERE
+    npm = shutil.which("npm")
+    assert npm, "this test needs Node 20+ with npm: the promise is that the npm client works, so it is never skipped"
+    done = subprocess.run(
+        [npm, "ci", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, f"npm ci failed; it needs the npm registry once:\n{done.stdout}\n{done.stderr}"
+    return HERE
+
+
+async def drive(tenant: Tenant, *arguments: str) -> dict:
+    """What the client saw."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        str(HERE / "drive.mjs"),
+        *arguments,
+        env={**os.environ, "TRIGGER_API_URL": tenant.url, "TRIGGER_SECRET_KEY": tenant.key},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, f"{err.decode()}\n{out.decode()}"
+    return json.loads(out.splitlines()[-1])
+
+
+async def greet_for_ever(tenant: Tenant, ready: asyncio.Event) -> None:
+    """A worker that answers each `greet` with its payload, and never ends a `hold`."""
+    async with tenant.worker("greet", "hold") as worker:
+        await worker.send(Room(20))
+        ready.set()
+        while True:
+            attempt = await worker.expect(StartAttempt, seconds=SECONDS)
+            await worker.send(Room(1))
+            if attempt.task_id == "greet":
+                payload = to_plain(Packet(attempt.payload, attempt.payload_type))
+                await worker.complete(attempt, json.dumps({"greeted": payload}).encode())
+
+
+def check(seen: dict, greeted: object) -> None:
+    """What any server with a task that answers `{"greeted": its payload}` must have shown."""
+    assert seen["trigger"] == {"id": seen["trigger"]["id"], "publicAccessToken": "string"}
+    assert seen["polled"] == {
+        "status": "COMPLETED",
+        "output": {"greeted": greeted},
+        "payload": {"name": "kelp", "when": "2026-11-21T12:00:00.000Z", "count": 3, "tags": ["a"], "none": None},
+        "isSuccess": True,
+    }
+    assert seen["retrieved"] == {
+        "status": "COMPLETED",
+        "tags": ["npm", "first"],
+        "metadata": {"source": "test"},
+        "attemptCount": 1,
+        "taskIdentifier": "greet",
+        "dates": True,
+    }
+    assert seen["token"]["own"] == seen["trigger"]["id"]
+    assert seen["token"]["others"]["status"] == 403
+    assert seen["idempotent"] is True
+    assert seen["unknownTask"]["status"] == 404
+    assert seen["unknownTask"]["kind"] == "NotFoundError"
+    assert seen["unknownRun"]["status"] == 404
+    assert seen["batchTrigger"]["runCount"] == 5
+    assert seen["batch"] == {"status": "COMPLETED", "runCount": 5, "runs": 5}
+    assert seen["outputs"] == [{"greeted": {"name": f"batch {n}"}} for n in range(5)]
+    assert seen["mixed"]["status"] == "PARTIAL_FAILED"
+    assert seen["mixed"]["runs"] == 2
+    assert [(each["index"], each["errorCode"]) for each in seen["mixed"]["errors"]] == [(1, "task-not-found")]
+    assert (seen["list"]["page"], seen["list"]["more"], seen["list"]["env"]) == (2, True, "string")
+    assert len(seen["list"]["ids"]) == len(set(seen["list"]["ids"])) == 9
+    assert seen["byTag"] == [seen["trigger"]["id"]]
+    assert (seen["delayed"], seen["rescheduled"], seen["canceledDelayed"]) == ("DELAYED", "DELAYED", "CANCELED")
+    assert seen["canceled"] == {"status": "CANCELED", "isCancelled": True}
+    assert seen["replayed"] == {"differs": True, "output": {"greeted": greeted}}
+    assert seen["publicToken"] == "COMPLETED"
+
+
+async def test_the_npm_client_triggers_batches_polls_lists_cancels_and_replays(
+    npm_client: Path,
+    tenant: Tenant,  # noqa: F811
+) -> None:
+    ready = asyncio.Event()
+    worker = asyncio.create_task(greet_for_ever(tenant, ready))
+    try:
+        await ready.wait()
+        seen = await drive(tenant, "greet", "hold")
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    check(seen, {"name": "kelp", "when": "2026-11-21T12:00:00.000Z", "count": 3, "tags": ["a"], "none": None})
