@@ -137,6 +137,7 @@ async def test_a_handle_waits_for_its_result(server: LocalServer, ask: Ask) -> N
     answer = handle.result(timeout="5m")
     assert (await answer if inspect.isawaitable(answer) else answer) == "[1]"
     assert [request.path.partition("?")[0] for request in server.requests[1:]] == ["/api/v1/runs/run_1/result"] * 3
+    assert server.requests[1].headers["accept"].startswith("application/vnd.stepwell+json"), "types are wanted"
 
 
 async def test_a_result_that_does_not_come_in_time_is_a_timeout(server: LocalServer, ask: Ask) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,38 +186,47 @@ def test_a_function_with_star_args_is_refused_since_a_payload_has_names() -> Non
 # ---- what a module declares ----
 
 
-def module(name: str, source: str) -> dict[str, Any]:
-    """Runs the source as a module's: functions at module level, in a file of that name."""
-    names: dict[str, Any] = {"__name__": name}
-    exec(compile(source, f"{name}.py", "exec"), names)
-    return names
+Module = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Module:
+    """`module("first", source)` runs the source as that module's, from a file of that name."""
+
+    def run(name: str, source: str, as_name: str | None = None) -> dict[str, Any]:
+        file = tmp_path / f"{name}.py"
+        file.write_text(source)
+        names: dict[str, Any] = {"__name__": as_name or name}
+        exec(compile(source, str(file), "exec"), names)
+        return names
+
+    return run
 
 
 FIRST = "from stepwell import task\n\n@task(id='report')\nasync def daily() -> None: ...\n"
 SECOND = "from stepwell import task\n@task(id='report')\nasync def weekly() -> None: ...\n"
 
 
-def test_two_tasks_with_one_id_are_refused_naming_both_places() -> None:
+def test_two_tasks_with_one_id_are_refused_naming_both_places(module: Module) -> None:
     module("first", FIRST)
     with pytest.raises(ConfigError) as refused:
         module("second", SECOND)
     assert "two tasks have the id 'report': daily (first.py:3) and weekly (second.py:2)" in refused.value.message
 
 
-def test_a_module_that_is_loaded_again_replaces_its_tasks() -> None:
+def test_a_module_that_is_loaded_again_replaces_its_tasks(module: Module) -> None:
     module("first", FIRST)
     again = module("first", FIRST)
     assert registry.tasks["report"] is again["daily"]
 
 
-def test_a_script_that_is_also_imported_under_its_name_is_no_second_declaration() -> None:
+def test_a_script_that_is_also_imported_under_its_name_is_no_second_declaration(module: Module) -> None:
     module("first", FIRST)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(FIRST, "first.py", "exec"), names)
+    names = module("first", FIRST, as_name="__main__")
     assert registry.tasks["report"] is names["daily"]
 
 
-def test_a_queue_that_is_declared_differently_elsewhere_is_refused_naming_both_places() -> None:
+def test_a_queue_that_is_declared_differently_elsewhere_is_refused_naming_both_places(module: Module) -> None:
     module("first", "from stepwell import queue\nqueue('bulk', concurrency=2)\n")
     module("third", "from stepwell import queue\nqueue('bulk', concurrency=2)\n")
     with pytest.raises(ConfigError) as refused:
@@ -291,3 +303,17 @@ def test_an_executors_transform_is_applied_to_async_tasks_when_they_are_declared
     def blocking() -> None: ...
 
     assert seen == [(plain, "task")]
+
+
+def test_declaring_tasks_loads_no_third_party_module() -> None:
+    """A web application that only triggers imports the SDK at start, and must not pay for what it may never use."""
+    declared = (
+        "import sys; from stepwell import task, step, queue, sleep, checkpoint, ctx, Retry, durable\n"
+        "@task\nasync def hello(name: str) -> str: return name\n"
+        "foreign = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
+        "print(*sorted(name for name in foreign if not name.startswith(('_', 'sitecustomize'))))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", declared], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert found.stdout.split() == ["stepwell"]

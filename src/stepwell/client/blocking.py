@@ -222,9 +222,9 @@ class Runs:
         payload: Any = UNSET,
         changes: Mapping[str, Any] | None = None,
     ) -> RunHandle[Any]:
-        """A new run that keeps this one's journal before a checkpoint (its name, key or number) and goes on from there.
+        """A new run that keeps this one's journal up to a checkpoint (its name, key or number) and goes on after it.
 
-        Without a checkpoint it begins at the start. `changes` are other values for kept checkpoints.
+        Without a checkpoint it begins at the start, or after the last of `changes`: other values for kept checkpoints.
         """
         forked = self._client.ask(runs.fork(run_id, from_checkpoint, payload, changes))
         return RunHandle(forked.id, self._client)

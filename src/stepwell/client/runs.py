@@ -10,6 +10,8 @@ import msgspec
 
 from stepwell.client.exchange import Exchange, Reply, ask, call, raise_for_refusal, read
 from stepwell.client.outcomes import failure_of, outcome_of, output_of
+from stepwell.codec.payload import JSON, TAGGED, Packet, plain_bytes
+from stepwell.codec.values import dumps
 from stepwell.errors import NotFound
 from stepwell.protocol import operations
 from stepwell.protocol.operations import Operation
@@ -107,7 +109,12 @@ def result(run_id: str, timeout: float | None, clock: Callable[[], float] = time
         hold = HOLD if left is None else min(HOLD, left)
         asked = clock()
         reply = yield call(
-            operations.GET_RESULT, query=WaitQuery(wait=round(hold, 3)), within=hold + SLACK, pause=pause, run_id=run_id
+            operations.GET_RESULT,
+            query=WaitQuery(wait=round(hold, 3)),
+            headers={"accept": f"{TAGGED}, {JSON}"},
+            within=hold + SLACK,
+            pause=pause,
+            run_id=run_id,
         )
         if not _is_unfinished(reply):
             return _output(read(reply, Result))
@@ -118,9 +125,6 @@ def result(run_id: str, timeout: float | None, clock: Callable[[], float] = time
 
 def raw(payload: Any) -> msgspec.Raw:
     """Any Python value as the plain JSON that a payload is. Raises CheckpointError for what has no JSON."""
-    from stepwell.codec.payload import TAGGED, Packet, plain_bytes
-    from stepwell.codec.values import dumps
-
     return msgspec.Raw(plain_bytes(Packet(dumps(payload), TAGGED)))
 
 

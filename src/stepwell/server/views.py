@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from stepwell.codec.payload import Packet, plain_bytes
+from stepwell.codec.payload import TAGGED, Packet, plain_bytes
 from stepwell.errors import StepwellError
 from stepwell.model import run as model
 from stepwell.model.environment import Environment
@@ -96,17 +96,20 @@ def _fields(run: model.Run) -> dict[str, Any]:
     }
 
 
-def result_view(outcome: model.RunOutcome) -> Result:
-    """How an ended run ended. The output travels as JSON text, as the npm client wants it."""
+def result_view(outcome: model.RunOutcome, *, tagged: bool = False) -> Result:
+    """How an ended run ended. The output travels as JSON text: plain, as the npm client wants it, or `tagged`, as it
+    is stored, for a reader that rebuilds its classes."""
     if outcome.status == "completed":
-        output = plain_bytes(Packet(outcome.output or b"", outcome.output_type or "application/json"))
+        packet = Packet(outcome.output or b"", outcome.output_type or "application/json")
+        as_stored = tagged and packet.type == TAGGED
+        output = packet.data if as_stored else plain_bytes(packet)
         return Result(
             ok=True,
             id=outcome.run_id,
             task_identifier=outcome.task_id,
             state=outcome.status,
             output=output.decode(),
-            output_type="application/json",
+            output_type=TAGGED if as_stored else "application/json",
         )
     failure = outcome.failure
     return Result(

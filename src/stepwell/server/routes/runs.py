@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from stepwell.codec.payload import TAGGED
 from stepwell.engine import annotate, cancel, observe, replay, reschedule
 from stepwell.errors import ApiError, ConfigError, NotFound
 from stepwell.model.lifecycle import is_terminal
@@ -66,13 +67,14 @@ async def list_runs(call: Call) -> RunList:
 async def result(call: Call) -> Result:
     """Holds the answer up to `wait` seconds. A hint of the run's end is followed by a look, so none is missed."""
     run_id = call.parameters["run_id"]
+    tagged = TAGGED in (call.header("accept") or "")
     patience = min(max(call.query.wait, 0.0), LONGEST_WAIT)
     deadline = time.monotonic() + patience
     with call.backend.hints.watching(run_id) as hint:
         while True:
             outcome = await observe.outcome(call.backend.db, call.environment_id, run_id)
             if is_terminal(outcome.status):
-                return result_view(outcome)
+                return result_view(outcome, tagged=tagged)
             left = deadline - time.monotonic()
             if left <= 0 or call.backend.draining:
                 raise NotFound(
