@@ -227,11 +227,11 @@ class Attempt(Pump):
         """The marker that lets the next attempt go on before the step that this one failed by. None: it failed by
         the task's own doing, and the next attempt replays to the same place."""
         main = self._main
-        seq = self.origins.earliest(error, main.cancel_cause if main is not None else None)
-        if seq is None:
+        seqs = self.origins.stems_of(error, main.cancel_cause if main is not None else None)
+        if not seqs:
             return None
         record = Record(f"{RETRY}#{self.number}", "order", "value")
-        record.set_value(seq)
+        record.set_value(seqs)
         return record
 
     def fail(self, error: BaseException, cause: BaseException | None = None) -> None:

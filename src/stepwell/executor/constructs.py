@@ -73,9 +73,9 @@ class _Entered:
         key = branch_of_task.get().key(f"{verb}:{short_name(type(self._manager).__qualname__)}")
         if not attempt.replaying:
             return await self._live(key, verb, begin())
-        delivery = attempt.expect(key, self._site)
         recorded = attempt.journal.recorded.get(key)
         again = await self._again(key, verb, begin()) if recorded is not None and recorded.outcome == "value" else None
+        delivery = attempt.expect(key, self._site)  # not before: its turn must not come while the real thing is going on
         record = await turn(attempt, delivery)
         if record is GO:
             if delivery.requests:
@@ -109,6 +109,7 @@ class _Entered:
         finally:
             task.holds_cancels = False
         held, task.held = task.held, []
+        attempt.kick()  # the pump may have come to this entry's turn meanwhile
         for message in held:  # made again, so that it meets the entry's turn
             asyncio.Task.cancel(task, message)
         if record.outcome != "value" and verb == "enter":

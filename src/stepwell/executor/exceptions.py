@@ -28,12 +28,12 @@ class Origins:
         found = self._by_id.get(id(error))
         return found[1] if found is not None and found[0] is error else None
 
-    def earliest(self, error: BaseException, cancel_cause: int | None) -> int | None:
-        """The first entry that `error` stems from, or None when it is of the task's own making.
+    def stems_of(self, error: BaseException, cancel_cause: int | None) -> list[int]:
+        """The entries that `error` stems from; none when it is of the task's own making.
 
         `cancel_cause`: what a cancellation of unknown origin came from.
         """
-        return min(self._stems(error, cancel_cause, set()), default=None)
+        return sorted(set(self._stems(error, cancel_cause, set())))
 
     def _stems(self, error: BaseException, cancel_cause: int | None, seen: set[int]) -> Iterator[int]:
         """Its own entry, else those of its members, else that of what it was raised from.

@@ -1,8 +1,8 @@
 """A run's journal as one attempt uses it: what is replayed, in which order, and what is known beyond that.
 
 Replay delivers the entries of `prefix` in their order, and no other. A marker `!retry` (written when an attempt fails
-because a step failed) ends the prefix before the entry that it names: the next attempt goes on there. Steps of other
-branches that completed after that entry are `known`: they are delivered again when they are reached, never run again.
+because a step failed) ends the prefix before the entries that it names: the next attempt goes on there. Steps of other
+branches that completed after them are `known`: they are delivered again when they are reached, never run again.
 The reasoning is in docs/design/replay.md.
 """
 
@@ -60,18 +60,27 @@ class Journal:
                 prefix.append(entry)
         return prefix
 
-    def _cut(self, prefix: list[Checkpoint], superseded: int) -> list[Checkpoint]:
+    def _cut(self, prefix: list[Checkpoint], superseded: list[int]) -> list[Checkpoint]:
+        """What the branches that failed did afterwards (in their handlers) is undone with the failure."""
+        first = min(superseded)
+        failed = {branch_of(entry.key) for entry in prefix if entry.seq in superseded}
         for entry in prefix:
-            if entry.seq > superseded and entry.outcome == "value" and entry.kind in REUSABLE:
+            reusable = entry.outcome == "value" and entry.kind in REUSABLE
+            if entry.seq > first and reusable and branch_of(entry.key) not in failed:
                 self.known[entry.key] = entry
         self.nested = {key: entry for key, entry in self.nested.items() if entry.outcome == "value"}
-        return [entry for entry in prefix if entry.seq < superseded]
+        return [entry for entry in prefix if entry.seq < first]
 
-    def _superseded(self, marker: Checkpoint) -> int:
-        seq = self.texts.read(marker).value()
-        if not isinstance(seq, int):
+    def _superseded(self, marker: Checkpoint) -> list[int]:
+        seqs = self.texts.read(marker).value()
+        if not isinstance(seqs, list) or not seqs:
             raise CheckpointError(f"entry {marker.seq} ({marker.key}) names no entry", hint="the journal is damaged")
-        return seq
+        return seqs  # pyright: ignore[reportUnknownVariableType]
+
+
+def branch_of(key: str) -> str:
+    """The path of the branch in a key."""
+    return key.partition("|")[0]
 
 
 # What work came to. A timer is set anew, and `async with` is entered anew.

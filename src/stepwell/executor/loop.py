@@ -168,7 +168,7 @@ class _InThread:
 
     async def _in_thread(self, *arguments: Any) -> Any:  # the arguments are those of the step, for its fingerprint
         leave_run(self._func)
-        return await self._start(self._executor, self._func, *self._args)
+        return await self._start(self._executor, contextvars.copy_context().run, self._func, *self._args)
 
 
 def leave_run(func: Any) -> None:

@@ -252,7 +252,7 @@ class Pump:
         busy = self.external > 0 or any(not leaf.held_still for leaf in self.leaves)
         due = self.timers.next_due()
         if not busy and due is None and not self.children.waiting:
-            if not self.leaves:
+            if not self.leaves and not self.unjournaled:
                 self.fail(divergence.deadlock(self.run_id, self.branches))
             return
         if not busy and not self.children.waiting and due is not None and self.options.fast_forward is not None:

@@ -56,9 +56,12 @@ def rewrite(fn: Callable[..., Any], kind: str = "task") -> Callable[..., Any]:
 def _rewrite_within(wrapper: FunctionType, inner: FunctionType, kind: str) -> Callable[..., Any]:
     """Another decorator sits between ours and the function: rewrite the function in that wrapper's own cell."""
     for cell in wrapper.__closure__ or ():
-        if cell.cell_contents is inner:
+        held = cell.cell_contents
+        if held is inner:
             cell.cell_contents = rewrite(inner, kind)
             return wrapper
+        if getattr(held, "__wrapped__", None) is inner and transparent.is_rewritten(held.__code__):
+            return wrapper  # rewritten before
     raise ConfigError(
         f"@{kind} stands above another decorator of {inner.__qualname__!r} ({_place(inner)}), and cannot see through it",
         hint=f"put @{kind} closest to the function: the other decorators above it",
@@ -165,9 +168,11 @@ def _compiled(fn: FunctionType, node: ast.AsyncFunctionDef, first: int) -> CodeT
         _no_type_parameters(scope)
     assigned = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in free if name != "__class__"]
     no_arguments = ast.arguments([], [], None, [], [], None, [])
-    outer = ast.FunctionDef(name=_OUTER, args=no_arguments, body=[*assigned, scope], decorator_list=[])
+    # A function that names itself means the module's name, not the one that our scope around it would have.
+    own = [] if node.name in free or scope is not node else [ast.Global([node.name])]
+    outer = ast.FunctionDef(name=_OUTER, args=no_arguments, body=[*own, *assigned, scope], decorator_list=[])
     _no_type_parameters(outer)
-    for new in (outer, *assigned, *([scope] if scope is not node else [])):
+    for new in (outer, *own, *assigned, *([scope] if scope is not node else [])):
         new.lineno, new.col_offset, new.end_lineno, new.end_col_offset = first, 0, first, 0
     module = ast.fix_missing_locations(ast.Module([outer], []))
     flags = fn.__code__.co_flags & _ANNOTATIONS

@@ -140,11 +140,14 @@ def write_back_arguments(record: Record, work: Work) -> None:
         write_back(names, record.arguments)
 
 
+# Ours, and what libraries keep for themselves and set anew when they need it.
+_OF_NO_CONCERN = ("stepwell_", "decimal_context", "current_async_library", "_current_", "anyio")
+
+
 def _set_variable(before: contextvars.Context, record: Record) -> ConfigError | None:
     """A context variable set in a step is seen by the task now, and would not be after a replay (strict mode)."""
-    ours = {"stepwell_domain", "stepwell_leaf", "stepwell_runtime", "stepwell_branch"}
     for variable, value in contextvars.copy_context().items():
-        if variable.name not in ours and (variable not in before or before[variable] is not value):
+        if not variable.name.startswith(_OF_NO_CONCERN) and (variable not in before or before[variable] is not value):
             return ConfigError(
                 f"{record.key} ({record.site}) set the context variable {variable.name!r}, which is lost on replay",
                 code="context-variable-set",

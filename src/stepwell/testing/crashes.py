@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from stepwell.executor import steps
+from stepwell.executor.journal import branch_of
 from stepwell.executor.outcomes import Failed, Outcome
 from stepwell.executor.work import Work
+from stepwell.model.checkpoint import Checkpoint
 from stepwell.testing.effects import Effects
 from stepwell.testing.prefixes import Alike, Lives, alike_of
 from stepwell.testing.world import Run, World, is_over
@@ -68,14 +69,16 @@ def _same(lives: Lives, outcome: Outcome, alike: Alike | None, what: str) -> Non
 
 
 def _no_completed_step_ran_twice(run: Run, failing: str) -> None:
-    ran = Counter(key for life in run.lives for key in life.executed)
-    completed = {entry.key for entry in run.journal if entry.outcome == "value" and entry.kind == "step"}
-    began = {key for key in completed if ran[key] > 1 and key != failing}
-    # A step that was in flight when an attempt failed elsewhere has no entry, and begins again: that is no repetition.
-    first = {entry.key: entry.attempt for entry in reversed(run.journal) if entry.outcome == "value"}
-    again = [
-        key for key in began if any(key in life.executed for life in run.lives[first[key] :])
-    ]
+    """The same key with the same arguments, begun anew after it had completed. What the failed branch itself did after
+    its failure (in `except` and `finally`) is undone with it, and done again."""
+    completed: dict[tuple[str, bytes], Checkpoint] = {}
+    again: list[str] = []
+    for entry in run.journal:
+        if entry.kind != "step" or entry.outcome != "value" or branch_of(entry.key) == branch_of(failing):
+            continue
+        before = completed.setdefault((entry.key, entry.fingerprint), entry)
+        if before.started != entry.started:  # delivered again, it keeps the time when it was begun
+            again.append(entry.key)
     assert not again, f"{failing!r} failed; completed steps ran again: {sorted(again)}"
 
 

@@ -34,6 +34,9 @@ class Clock:
     def now(self) -> float:
         return time.monotonic() + self._offset
 
+    def set_to(self, moment: float) -> None:
+        self._offset += moment - self.now()
+
     def move_to(self, moment: float) -> None:
         self._offset += max(0.0, moment - self.now())
 
@@ -229,6 +232,7 @@ class World:
     def copy(self, run: Run, entries: int) -> Run:
         """The same run as it was when it had so many entries, in this world."""
         journal = run.journal[:entries]
+        self.clock.set_to(journal[-1].at if journal else STARTED_AT)  # it died and came back in no time
         attempt = max((entry.attempt for entry in journal), default=1)
         return replace(run, journal=list(journal), lives=[], outcome=None, attempt=attempt)
 
