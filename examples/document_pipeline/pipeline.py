@@ -114,7 +114,7 @@ def extract(source: Source) -> Outline:
     """Parses the module: its docstring, its public classes and functions, and all prose in docstrings."""
     with witnessed("extract"):
         tree = ast.parse(source.text)
-        public = [node for node in ast.walk(tree) if not getattr(node, "name", "_").startswith("_")]
+        public = [node for node in ast.walk(tree) if not (getattr(node, "name", None) or "_").startswith("_")]
         documented = (ast.AsyncFunctionDef, ast.FunctionDef, ast.ClassDef)
         return Outline(
             path=source.path,

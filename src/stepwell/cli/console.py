@@ -55,8 +55,6 @@ def print_error(error: StepwellError) -> None:
     console = err()
     console.print(f"error[{error.code}]:", style="bold red", end=" ")
     console.print(error.message, soft_wrap=True)
-    for problem in getattr(error, "problems", ()):
-        console.print(f"  {problem.get('field', '')}: {problem.get('reason', '')}", soft_wrap=True)
     if error.hint:
         console.print("hint:", style="bold", end=" ")
         console.print(error.hint, soft_wrap=True)

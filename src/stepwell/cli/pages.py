@@ -89,30 +89,30 @@ def _facts(console: Console, run: RunDetail) -> Iterable[tuple[str, str]]:
 def print_timeline(console: Console, entries: Sequence[Entry], total: float, *, everything: bool = False) -> None:
     """One line for each entry, with its place in the whole as a bar."""
     left_out = 0 if everything or len(entries) <= SHOWN else len(entries) - SHOWN
-    width = min(32, max((len(e.what) + 2 * e.depth for e in entries if e.site or e.until is not None), default=0))
+    what = min(32, max((len(e.what) + 2 * e.depth for e in entries if e.site), default=0))
+    site = min(30, max((len(e.site) for e in entries), default=0))
     for number, entry in enumerate(entries):
         if left_out and number == SHOWN // 2:
             console.print(Text(f"{'⋮':>10}  {left_out:,} more entries: --all shows them", style="dim"))
         if left_out and SHOWN // 2 <= number < SHOWN // 2 + left_out:
             continue
-        console.print(_line(entry, total, width), no_wrap=console.is_terminal, overflow="ellipsis", crop=True)
+        console.print(_line(entry, total, what, site), no_wrap=console.is_terminal, overflow="ellipsis", crop=True)
     console.print()
 
 
-def _line(entry: Entry, total: float, width: int) -> Text:
+def _line(entry: Entry, total: float, what_width: int, site_width: int) -> Text:
     style = _STYLES[entry.tone]
     took = "" if entry.until is None else span(entry.until - entry.at)
-    text = Text()
-    text.append(f"{offset(entry.at):>9}  ", style="dim")
+    text = Text().append(f"{offset(entry.at):>9}  ", style="dim")
     text.append(bar(entry.at, entry.until, total), style=style or "cyan")
     text.append(f" {took:>7} ", style="dim")
     text.append(f" {'  ' * entry.depth}{entry.mark} ", style=style)
-    what = entry.what.ljust(width - 2 * entry.depth) if entry.note or entry.site else entry.what
+    what = entry.what.ljust(what_width - 2 * entry.depth) if entry.site else entry.what
     text.append(what, style="" if entry.tone == "good" and entry.site else style)
+    if entry.site:
+        text.append(f"  {entry.site.ljust(site_width) if entry.note else entry.site}", style="dim")
     if entry.note:
         text.append(f"  {entry.note}", style="red" if entry.tone == "bad" else "dim")
-    if entry.site:
-        text.append(f"  {entry.site}", style="dim")
     return text
 
 

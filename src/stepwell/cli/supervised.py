@@ -1,4 +1,4 @@
-"""A process of `stepwell dev`: the server or the worker, which dies when dev dies and says when it is ready.
+"""A process that dies with the one that started it: server and worker of `stepwell dev`, or the `dev` of a demo.
 
 `python -m stepwell.cli.supervised PARENT FD (server | worker | dev) …`, started by `supervisor`. What it has to say when it is
 ready goes to the descriptor FD, which it then closes.
@@ -34,6 +34,10 @@ def main(arguments: Sequence[str]) -> int:
             from stepwell.server.main import serve
 
             serve(server_settings(), ready=ready)
+        elif kind == "dev":
+            from stepwell.cli.development import run
+
+            run(rest, port=0, reload=False)
         else:
             from stepwell.cli.configuration import worker_settings
             from stepwell.cli.working import work

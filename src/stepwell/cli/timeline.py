@@ -47,7 +47,7 @@ def timeline(
     told = _Story(run, workers or {})
     entries = [entry for event in events for entry in told.of(event)]
     entries += [
-        _checkpoint(c, told.began(c), told.since(c.at), held=c.key not in told.suspended)
+        _checkpoint(c, told.began(c), told.ended(c), held=c.key not in told.suspended)
         for c in journal
         if c.kind not in _HIDDEN_KINDS
     ]
@@ -116,8 +116,13 @@ class _Story:
         """When its work began; not before the claim that led to it, whose clock is another's estimate."""
         if c.key in self.suspended:
             return self.suspended[c.key]
-        claimed = max((at for at, kept in self._claims if kept <= c.seq), default=0.0)
-        return max(claimed, self.since(c.started_at))
+        return max(self._claimed(c), self.since(c.started_at))
+
+    def ended(self, c: CheckpointView) -> float:
+        return max(self._claimed(c), self.since(c.at))
+
+    def _claimed(self, c: CheckpointView) -> float:
+        return max((at for at, kept in self._claims if kept <= c.seq), default=0.0)
 
     def of(self, event: EventView) -> Iterable[Entry]:
         tell = getattr(self, f"tell_{event.type}", None)
