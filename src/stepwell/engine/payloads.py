@@ -44,8 +44,8 @@ def check(task_id: str, found: StoredTask, payload: bytes, payload_type: str) ->
         return
     problems: list[dict[str, str]] = []
     for error in validator.iter_errors({} if tree is None and not payload else tree):
-        problems.append(_problem(error))
-        if len(problems) == _MOST_PROBLEMS:
+        problems += _problems(error)
+        if len(problems) >= _MOST_PROBLEMS:
             break
     if problems:
         listed = "; ".join(
@@ -58,12 +58,16 @@ def check(task_id: str, found: StoredTask, payload: bytes, payload_type: str) ->
         )
 
 
-def _problem(error: Any) -> dict[str, str]:
-    path = list(error.instance_path)
-    missing = getattr(error.kind, "property", None)  # of a required property, or one that is not allowed
+def _problems(error: Any) -> list[dict[str, str]]:
+    path: list[str | int] = list(error.instance_path)
+    missing = getattr(error.kind, "property", None)
     if isinstance(missing, str):
-        path.append(missing.strip('"'))
-    return {"field": _dotted(path), "reason": str(error.message)[:500]}
+        return [{"field": _dotted([*path, missing.strip('"')]), "reason": "is required"}]
+    unexpected = getattr(error.kind, "unexpected", None)
+    if isinstance(unexpected, list):
+        names: list[str] = unexpected
+        return [{"field": _dotted([*path, name]), "reason": "is not a parameter"} for name in names[:_MOST_PROBLEMS]]
+    return [{"field": _dotted(path), "reason": str(error.message)[:500]}]
 
 
 def _dotted(path: list[str | int]) -> str:

@@ -42,8 +42,9 @@ async def fork(
     """Make a run that goes on after `from_checkpoint`: an entry's number, its key, or the name of a `checkpoint(...)`.
 
     None begins at the start, or after the last changed entry. changes: other values (plain JSON) of kept entries, by
-    the same names. Raises NotFound (run-not-found, checkpoint-not-found, task-not-found), PayloadInvalid, PayloadTooLarge,
-    CheckpointError when the journal is damaged, ApiError (invalid-request) for a change to an entry that has no value.
+    the same names. Raises NotFound (run-not-found, checkpoint-not-found, task-not-found), PayloadInvalid,
+    PayloadTooLarge, CheckpointError when the journal is damaged, ApiError (invalid-request) for a change to an entry
+    that has no value.
     """
 
     async def body(tx: Tx) -> Triggered:

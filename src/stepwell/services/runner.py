@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from stepwell.errors import ConnectionFailed
@@ -82,7 +82,7 @@ class Loop:
 @asynccontextmanager
 async def running(
     db: Database, sweep: float = SWEEP_SECONDS, services: Sequence[Service] | None = None
-) -> AsyncIterator[list[Loop]]:
+) -> AsyncGenerator[list[Loop]]:
     """The services run while the block does. sweep: seconds between two looks when nothing is known to be due."""
     loops = [Loop(service, db, sweep) for service in (every_service() if services is None else services)]
     tasks = [asyncio.create_task(loop.run(), name="stepwell-service") for loop in loops]

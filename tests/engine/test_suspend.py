@@ -1,0 +1,187 @@
+"""Suspend and wake: nothing is held meanwhile, and no wake-up is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from stepwell.engine import cancel, observe, replay, wake
+from stepwell.engine.finish import finish
+from stepwell.engine.suspend import suspend
+from stepwell.errors import CheckpointError, LeaseLost
+from stepwell.model.wait import Wait
+from stepwell.protocol.frames import Finish, StartAttempt, Suspend
+from tests.engine.world import FAILURE, World, spawn
+
+LATER = 4e9
+KEY = "/|map#0"
+FOR_CHILDREN = Wait("/|children#0", "children", spawn_key=KEY)
+
+
+async def parent_of(world: World, count: int) -> tuple[StartAttempt, list[StartAttempt]]:
+    parent = await world.started()
+    first, children = spawn(0, KEY, count)
+    await world.write(parent, first, spawns=[children])
+    return parent, await world.claim(count)
+
+
+async def test_a_suspended_run_holds_nothing_and_says_what_it_waits_for(world: World) -> None:
+    attempt = await world.started()
+    assert await world.suspend(attempt, Wait("/|timer#0", "timer", due_at=LATER)) is None
+    detail = await observe.get_run(world.db, world.environment_id, attempt.run_id)
+    assert (detail.run.status, detail.waits) == ("waiting", (Wait("/|timer#0", "timer", due_at=LATER),))
+    assert await world.sql("SELECT FROM lease") == []
+    assert await wake.wake_due(world.db) == 0
+
+
+async def test_a_timer_wakes_when_it_is_due_and_not_before(world: World) -> None:
+    attempt = await world.started()
+    await world.suspend(attempt, Wait("t", "timer", due_at=time.time() + 3600))
+    assert await wake.wake_due(world.db) == 0
+    left = await wake.next_wake(world.db)
+    assert left is not None
+    assert 3500 < left <= 3600
+    await world.timers_fire()
+    assert [await wake.wake_due(world.db) for _ in range(2)] == [1, 0]
+    assert await world.kinds(attempt.run_id) == ["triggered", "claimed", "suspended", "woken"]
+
+
+async def test_a_wait_that_is_satisfied_already_goes_straight_back_to_the_queue(world: World) -> None:
+    attempt = await world.started()
+    await world.suspend(attempt, Wait("late", "timer", due_at=LATER), Wait("t", "timer", due_at=1.0))
+    assert await world.status(attempt.run_id) == "queued"
+    assert await world.sql("SELECT FROM wait") == []
+
+
+async def test_a_wait_for_children_that_were_never_spawned_is_over_at_once(world: World) -> None:
+    attempt = await world.started()
+    await world.suspend(attempt, FOR_CHILDREN)
+    assert await world.status(attempt.run_id) == "queued"
+    asked = [(attempt.run_id, KEY)]
+    assert await observe.ended_children(world.db, asked) == {asked[0]: []}
+
+
+async def test_the_last_child_wakes_its_parent_in_its_own_transaction(world: World) -> None:
+    parent, children = await parent_of(world, 3)
+    await world.suspend(parent, FOR_CHILDREN)
+    for child in children:
+        assert await world.status(parent.run_id) == "waiting"
+        await world.finish(child, output=b"1")
+    assert await world.status(parent.run_id) == "queued"
+
+
+async def test_outcomes_come_in_the_order_of_spawning_when_all_have_ended(world: World) -> None:
+    parent, children = await parent_of(world, 3)
+    asked = (parent.run_id, KEY)
+    for child in reversed(children):
+        assert await observe.ended_children(world.db, [asked]) == {}
+        await world.finish(child, output=child.run_id.encode())
+    outcomes = (await observe.ended_children(world.db, [asked]))[asked]
+    assert [each.output for each in outcomes] == [child.run_id.encode() for child in children]
+
+
+async def test_two_last_children_that_finish_at_once_wake_their_parent_exactly_once(world: World) -> None:
+    for _ in range(60):
+        parent, children = await parent_of(world, 2)
+        await world.suspend(parent, FOR_CHILDREN)
+        await asyncio.gather(*(world.finish(child) for child in children))
+        assert (await world.kinds(parent.run_id)).count("woken") == 1
+        [again] = await world.claim()
+        assert again.run_id == parent.run_id
+        await world.finish(again)
+
+
+@pytest.mark.chaos
+async def test_two_last_children_wake_their_parent_exactly_once_five_hundred_times(world: World) -> None:
+    for _ in range(8):
+        await test_two_last_children_that_finish_at_once_wake_their_parent_exactly_once(world)
+
+
+async def test_a_child_that_finishes_while_its_parent_suspends_wakes_it(world: World) -> None:
+    """Either the suspending parent sees that the child ended, or the ending child sees that the parent waits."""
+    for _ in range(60):
+        parent, [child] = await parent_of(world, 1)
+        await asyncio.gather(world.suspend(parent, FOR_CHILDREN), world.finish(child))
+        assert (await world.kinds(parent.run_id)).count("woken") == 1
+        [again] = await world.claim()
+        await world.finish(again)
+
+
+async def test_the_last_child_s_cancel_or_failure_or_expiry_wakes_the_parent_too(world: World) -> None:
+    parent, children = await parent_of(world, 2)
+    await world.suspend(parent, FOR_CHILDREN)
+    await cancel.cancel(world.db, world.environment_id, children[0].run_id)
+    await world.finish(children[1], failure=FAILURE, no_retry=True)
+    assert await world.status(parent.run_id) == "queued"
+
+
+async def test_any_one_of_several_waits_wakes_and_ends_the_others(world: World) -> None:
+    parent, [child] = await parent_of(world, 1)
+    await world.suspend(parent, FOR_CHILDREN, Wait("t", "timer", due_at=LATER))
+    await world.timers_fire()
+    await wake.wake_due(world.db)
+    assert await world.status(parent.run_id) == "queued"
+    await world.finish(child)
+    assert (await world.kinds(parent.run_id)).count("woken") == 1
+
+
+async def test_two_wakers_at_once_wake_each_run_once(world: World) -> None:
+    attempts = [await world.started() for _ in range(30)]
+    frames = [Suspend(each.run_id, each.epoch, [Wait("t", "timer", due_at=LATER)]) for each in attempts]
+    await suspend(world.db, world.worker, frames)
+    await world.timers_fire()
+    counts = await asyncio.gather(*(wake.wake_due(world.db) for _ in range(4)))
+    while len(await world.sql("SELECT FROM wait")) > 0:
+        counts.append(await wake.wake_due(world.db))
+    assert sum(counts) == 30
+
+
+async def test_the_sweep_finds_parents_that_nobody_woke(world: World) -> None:
+    parent, _ = await parent_of(world, 1)
+    await world.suspend(parent, FOR_CHILDREN)
+    copy = await replay.fork(world.db, world.environment_id, parent.run_id, from_checkpoint=0)
+    [forked] = await world.claim()
+    assert forked.run_id == copy.run_id
+    await world.suspend(forked, FOR_CHILDREN)
+    await cancel.cancel(world.db, world.environment_id, parent.run_id)  # and with it the child that the fork adopted
+    assert await world.status(forked.run_id) == "waiting"
+    assert await wake.wake_due(world.db, sweep=True) == 1
+    assert await world.status(forked.run_id) == "queued"
+
+
+async def test_a_fork_waits_for_the_children_that_it_adopted(world: World) -> None:
+    parent, [child] = await parent_of(world, 1)
+    copy = await replay.fork(world.db, world.environment_id, parent.run_id, from_checkpoint=0)
+    [forked] = await world.claim()
+    await world.suspend(forked, FOR_CHILDREN)
+    assert await world.status(copy.run_id) == "waiting"
+    await world.finish(child, output=b"7")
+    assert await world.status(copy.run_id) == "queued"
+    asked = (copy.run_id, KEY)
+    assert [each.output for each in (await observe.ended_children(world.db, [asked]))[asked]] == [b"7"]
+
+
+async def test_a_suspension_that_is_sent_again_is_done_already(world: World) -> None:
+    attempt = await world.started()
+    for _ in range(2):
+        assert await world.suspend(attempt, Wait("t", "timer", due_at=LATER)) is None
+    await world.timers_fire()
+    await wake.wake_due(world.db)
+    assert await world.suspend(attempt, Wait("t", "timer", due_at=LATER)) is None
+    await world.claim()
+    assert isinstance(await world.suspend(attempt, Wait("t", "timer", due_at=LATER)), LeaseLost)
+
+
+async def test_a_suspension_that_waits_for_nothing_is_refused_and_spoils_no_other(world: World) -> None:
+    bad, good = await world.started(), await world.started()
+    frames = [
+        Suspend(bad.run_id, bad.epoch, []),
+        Suspend(good.run_id, good.epoch, [Wait("t", "timer", due_at=LATER)]),
+        Suspend(bad.run_id, bad.epoch, [Wait("t", "timer")]),
+    ]
+    answers = await suspend(world.db, world.worker, frames)
+    assert [type(answer) for answer in answers[:2]] == [CheckpointError, type(None)]
+    assert await world.status(bad.run_id) == "executing"
+    await finish(world.db, world.worker, [Finish(bad.run_id, bad.epoch)])
