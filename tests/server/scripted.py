@@ -65,6 +65,8 @@ class ScriptedWorker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._socket is not None:
+            await self._socket.close()
         await self.disconnect()
 
     async def disconnect(self) -> None:

@@ -126,10 +126,18 @@ def raise_first(found: list[Any]) -> list[Any]:
     return found
 
 
+def _id_of(handle: RunHandle[Any]) -> str:
+    return handle.id
+
+
+def _parts_of(batch: BatchHandle[Any]) -> tuple[str | None, list[RunHandle[Any]]]:
+    return batch.id, batch.runs
+
+
 def _batch_of(stored: tuple[str | None, list[RunHandle[Any]]]) -> BatchHandle[Any]:
     return BatchHandle(*stored)
 
 
 # A helper of a task may return handles: what a step returns is stored.
-register_type(RunHandle, "stepwell.run", lambda handle: handle.id, RunHandle)
-register_type(BatchHandle, "stepwell.batch", lambda batch: (batch.id, batch.runs), _batch_of)
+register_type(RunHandle, "stepwell.run", _id_of, RunHandle)
+register_type(BatchHandle, "stepwell.batch", _parts_of, _batch_of)
