@@ -34,6 +34,7 @@ class Journal:
         self.known: dict[str, Checkpoint] = {}
         self.nested: dict[str, Checkpoint] = {}
         self.attempts: set[str] = set()
+        self.undone: set[str] = set()  # completed, then given up with the failure of their own branch
         self.prefix = self._read(entries)
         self.recorded = {entry.key: entry for entry in self.prefix}
         self.cursor = 0
@@ -66,7 +67,11 @@ class Journal:
         failed = {branch_of(entry.key) for entry in prefix if entry.seq in superseded}
         for entry in prefix:
             reusable = entry.outcome == "value" and entry.kind in REUSABLE
-            if entry.seq > first and reusable and branch_of(entry.key) not in failed:
+            if entry.seq <= first or not reusable:
+                continue
+            if branch_of(entry.key) in failed:
+                self.undone.add(entry.key)
+            else:
                 self.known[entry.key] = entry
         self.nested = {key: entry for key, entry in self.nested.items() if entry.outcome == "value"}
         return [entry for entry in prefix if entry.seq < first]

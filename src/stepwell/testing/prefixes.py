@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepwell.codec.values import loads
-from stepwell.executor.journal import RETRY
+from stepwell.executor.journal import RETRY, Journal
 from stepwell.executor.outcomes import Canceled, Completed, Failed, Outcome
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.testing.effects import Effects
@@ -75,7 +75,8 @@ def _repeated(lives: Lives, resumed: Run, cut: int) -> Iterator[Finding]:
     if resumed.journal[:cut] != prefix:
         yield "the stored prefix was changed"
     executed = Counter(key for life in resumed.lives for key in life.executed)
-    again = [entry.key for entry in prefix if entry.outcome == "value" and executed[entry.key]]
+    undone = Journal(resumed.journal).undone
+    again = [e.key for e in prefix if e.outcome == "value" and executed[e.key] and e.key not in undone]
     if again:
         yield f"completed steps ran again: {again}"
     told_to_try_again = bool(prefix) and prefix[-1].key.startswith(RETRY)
