@@ -93,9 +93,7 @@ class ScriptedWorker:
                     continue
                 self.received += frames.to_worker.decode(message.data)
 
-    async def expect(
-        self, kind: type[F], fits: Callable[[F], bool] = lambda _: True, *, seconds: float = SECONDS
-    ) -> F:
+    async def expect(self, kind: type[F], fits: Callable[[F], bool] = lambda _: True, *, seconds: float = SECONDS) -> F:
         """The first frame of this kind that fits, received already or still to come."""
         assert self._socket is not None
         async with asyncio.timeout(seconds):

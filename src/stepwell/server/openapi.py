@@ -17,7 +17,7 @@ USUAL = {
     "403": "The public token lacks the scope.",
     "503": "The database is away; ask again.",
 }
-_BY_CODE = {
+STATUS_OF_CODE = {
     "not-found": "404",
     "idempotency-conflict": "409",
     "payload-invalid": "422",
@@ -101,7 +101,7 @@ def _responses(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
     if operation.access == "key":
         by_status: dict[str, list[str]] = {}
         for code in operation.errors:
-            by_status.setdefault(_BY_CODE.get(code) or "404", []).append(f"`{code}`")
+            by_status.setdefault(STATUS_OF_CODE.get(code) or "404", []).append(f"`{code}`")
         texts = {**USUAL, **{status: f"Refused: {', '.join(codes)}." for status, codes in by_status.items()}}
         for status, text in sorted(texts.items()):
             content = {"application/json": {"schema": schema_of[ErrorBody]}}

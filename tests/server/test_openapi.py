@@ -1,0 +1,89 @@
+"""The description of the API is well-formed, complete, and true of what the server answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from stepwell.protocol.operations import OPERATIONS
+from stepwell.server import openapi
+from tests.server.conftest import Tenant
+
+
+@pytest.fixture
+async def document(tenant: Tenant) -> dict[str, Any]:
+    answer = await tenant.http.get("/openapi.json")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+async def test_every_operation_is_described_with_its_errors(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    described = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert described == {(o.path, o.method.lower()) for o in OPERATIONS}
+    text = str(document)
+    for operation in OPERATIONS:
+        entry = document["paths"][operation.path][operation.method.lower()]
+        assert entry["operationId"] == operation.name
+        assert entry["summary"]
+        assert str(operation.status) in entry["responses"]
+        assert {p["name"] for p in entry["parameters"] if p["in"] == "path"} == set(operation.parameters)
+        for code in operation.errors:
+            assert f"`{code}`" in text
+
+
+async def test_every_reference_leads_somewhere_and_every_schema_is_one(document: dict[str, Any]) -> None:
+    for reference in _references(document):
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+    for name in document["components"]["schemas"]:
+        jsonschema_rs.Draft202012Validator({**document, "$ref": f"#/components/schemas/{name}"})
+
+
+def _references(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        if isinstance(tree.get("$ref"), str):
+            yield tree["$ref"]
+        for each in tree.values():
+            yield from _references(each)
+    elif isinstance(tree, list):
+        for each in tree:
+            yield from _references(each)
+
+
+async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, document: dict[str, Any]) -> None:
+    async with tenant.worker("greet") as worker:
+        run_id = await tenant.trigger("greet", {"a": 1}, tags=["x"], metadata={"k": 1})
+        await worker.serve(1)
+        batch = (await tenant.http.post("/api/v2/tasks/batch", json={"items": [{"task": "greet"}]})).json()
+        answered = 0
+        for operation in OPERATIONS:
+            if operation.method != "GET" or operation.response is None:
+                continue
+            parameters = {"run_id": run_id, "batch_id": batch["id"]}
+            path = operation.url(**{name: parameters[name] for name in operation.parameters})
+            answer = await tenant.http.get(path)
+            assert answer.status_code == operation.status, (operation.name, answer.text)
+            _validate(document, operation.path, "get", answer.status_code, answer.json())
+            missing = operation.url(**{name: f"{name}_missing" for name in operation.parameters})
+            if operation.parameters:
+                refused = await tenant.http.get(missing)
+                assert refused.status_code == 404
+                _validate(document, operation.path, "get", 404, refused.json())
+            answered += 1
+    assert answered >= 15
+
+
+def _validate(document: dict[str, Any], path: str, method: str, status: int, body: object) -> None:
+    schema = document["paths"][path][method]["responses"][str(status)]["content"]["application/json"]["schema"]
+    problems = list(jsonschema_rs.Draft202012Validator({**document, **schema}).iter_errors(body))
+    assert not problems, f"{method} {path}: {problems[0].message}"
+
+
+def test_every_documented_error_of_an_operation_has_its_status() -> None:
+    codes = {code for operation in OPERATIONS for code in operation.errors}
+    assert codes - {code for code in codes if code.endswith("-not-found")} <= openapi.STATUS_OF_CODE.keys()
