@@ -1,7 +1,5 @@
-"""Fixtures for every test. Those that need Postgres live in `tests/postgres.py`."""
+"""Fixtures for every test. Those that need Postgres live in `tests/postgres.py`, whole stacks in `tests/stack.py`."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-pytest_plugins = ["tests.postgres"] if find_spec("tests.postgres") else []
+pytest_plugins = ["tests.postgres", "tests.stack"]
