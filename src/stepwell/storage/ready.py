@@ -91,10 +91,6 @@ async def delay(tx: Tx, run_ids: Sequence[str]) -> None:
     await tx.execute(_sql.delay, list(run_ids))
 
 
-async def undelay(tx: Tx, run_ids: Sequence[str]) -> None:
-    await tx.execute(_sql.undelay, list(run_ids))
-
-
 async def due(tx: Tx, limit: int) -> list[str]:
     """Delayed runs whose time has come."""
     return [row["run_id"] for row in await tx.fetch(_sql.due, limit)]

@@ -44,10 +44,6 @@ SELECT run_id FROM lease WHERE expires_at < clock_timestamp() ORDER BY expires_a
 -- The same again under the runs' locks, waiting for a heartbeat under way: whoever renewed in time keeps the run.
 SELECT run_id FROM lease WHERE run_id = ANY($1) AND expires_at < clock_timestamp() ORDER BY run_id FOR UPDATE
 
--- name: remove
--- Ends leases without a word about their runs.
-DELETE FROM lease WHERE run_id = ANY($1)
-
 -- name: next_overdue
 -- Seconds until the next lease runs out, null: none.
 SELECT extract(epoch FROM min(expires_at) - clock_timestamp())::double precision FROM lease

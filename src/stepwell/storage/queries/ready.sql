@@ -63,14 +63,14 @@ WITH room AS (
         FOR UPDATE OF ready SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
     ) AS mine
 ), gone AS (
-    DELETE FROM ready USING picked WHERE ready.run_id = picked.run_id
+    DELETE FROM ready WHERE run_id = ANY(ARRAY(SELECT run_id FROM picked))  -- an array keeps the planner at the index
 ), taken AS (
     UPDATE run
     SET status = 'executing', worker_id = $5, lease_epoch = lease_epoch + 1, left_by = NULL,
         attempt = attempt + CASE WHEN attempt_open THEN 0 ELSE 1 END, attempt_open = true,
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
-    FROM picked WHERE run.id = picked.run_id AND run.status = 'queued'
-    RETURNING run.*, picked.resumed
+    WHERE id = ANY(ARRAY(SELECT run_id FROM picked)) AND status = 'queued'
+    RETURNING run.*
 ), leased AS (
     INSERT INTO lease (run_id, environment_id, queue, worker_id, epoch, claimed_at, expires_at)
     SELECT id, environment_id, queue, $5, lease_epoch, clock_timestamp(),
@@ -88,9 +88,10 @@ SELECT taken.id, taken.task_id, taken.queue, taken.lease_epoch, taken.attempt, t
        taken.max_attempts, taken.max_duration, taken.executed, taken.tags, taken.metadata, taken.parent_id,
        taken.root_id, taken.idempotency_key, coalesce(taken.seed, taken.id) AS seed, task.declaration, environment.slug AS environment
 FROM taken
+JOIN picked ON picked.run_id = taken.id
 JOIN task ON task.environment_id = taken.environment_id AND task.id = taken.task_id
 JOIN environment ON environment.id = taken.environment_id
-ORDER BY taken.resumed DESC, taken.priority DESC, taken.number
+ORDER BY picked.resumed DESC, taken.priority DESC, taken.number
 
 -- name: overdue
 -- Runs that no worker took within their ttl.
@@ -104,10 +105,6 @@ SELECT extract(epoch FROM min(expires_at) - clock_timestamp())::double precision
 -- Puts runs off until their delayed_until.
 INSERT INTO delayed (run_id, due_at) SELECT id, delayed_until FROM run WHERE id = ANY($1) AND status = 'delayed'
 ON CONFLICT (run_id) DO UPDATE SET due_at = excluded.due_at
-
--- name: undelay
--- Ends the delays of these runs.
-DELETE FROM delayed WHERE run_id = ANY($1)
 
 -- name: due
 -- Delayed runs whose time has come.

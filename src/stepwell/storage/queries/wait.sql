@@ -12,10 +12,6 @@ INSERT INTO wait (run_id, key, kind, due_at)
 SELECT run_id, 'retry', 'retry', clock_timestamp() + make_interval(secs => seconds)
 FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
 
--- name: remove
--- Ends all waits of these runs.
-DELETE FROM wait WHERE run_id = ANY($1)
-
 -- name: due
 -- Runs with a timer or a retry that is due.
 SELECT run_id FROM wait WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1

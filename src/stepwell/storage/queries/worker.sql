@@ -10,10 +10,6 @@ WHERE worker.environment_id = excluded.environment_id
 -- Notes a heartbeat. 0 rows: there is no such worker (in environment $2, unless null).
 UPDATE worker SET last_seen_at = clock_timestamp() WHERE id = $1 AND environment_id = coalesce($2, environment_id)
 
--- name: names
--- What these workers are called.
-SELECT id, name FROM worker WHERE id = ANY($1)
-
 -- name: all
 -- Workers of an environment that were seen since $2 seconds ago, or hold a lease.
 SELECT worker.*, coalesce(held.amount, 0) AS held
