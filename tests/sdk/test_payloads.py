@@ -230,15 +230,16 @@ def test_a_payload_beyond_the_limit_is_refused_with_both_sizes() -> None:
 
 def test_an_item_of_a_batch_is_a_mapping_of_parameters_or_the_only_parameter() -> None:
     assert task(crawl).encode_item({"url": "u"})[0] == b'{"url":"u"}'
+    assert task(crawl).encode_item("u")[0] == b'{"url":"u"}', "the others have defaults"
     assert task(name_it).encode_item("kelp")[0] == b'{"name":"kelp"}'
     assert task(name_it).encode_item({"name": "kelp"})[0] == b'{"name":"kelp"}'
     assert task(draw).encode_item(Point(1))[0] == b'{"x":1,"y":0}'
     assert task(draw).encode_item({"x": 1})[0] == b'{"x":1,"y":0}'
 
 
-def test_an_item_that_names_no_parameter_is_refused() -> None:
-    with pytest.raises(PayloadInvalid, match=r"expected a mapping of the parameters by name \(url, depth, seen\)"):
-        task(crawl).encode_item("https://a")
+def test_an_item_that_names_no_parameter_is_refused_where_several_are_needed() -> None:
+    with pytest.raises(PayloadInvalid, match=r"expected a mapping of the parameters by name \(first, second\)"):
+        task(by_place).encode_item("https://a")
 
 
 # ---- the schema, for callers in other languages ----

@@ -56,13 +56,13 @@ class PayloadShape:
         return self._sized(self._schema.encode(given.get(self._sole.name, self._sole.default))), JSON
 
     def item(self, item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """One payload of a batch as a call: parameters by name, or the only one's value. Raises PayloadInvalid."""
+        """One payload of a batch as a call: parameters by name, or the needed one's value. Raises PayloadInvalid."""
         if self._sole is not None:
             return (), {self._sole.name: item}
         if isinstance(item, Mapping):
             return (), typing.cast("Mapping[str, Any]", item)
-        if len(self._parameters) == 1:
-            return (), {self._parameters[0].name: item}
+        if self._needed is not None:
+            return (), {self._needed: item}
         names = ", ".join(parameter.name for parameter in self._parameters)
         raise self._invalid("", f"expected a mapping of the parameters by name ({names}), got {described(item)}")
 
@@ -87,6 +87,14 @@ class PayloadShape:
             return None
         only = self._parameters[0]
         return only if is_object(self._annotations.get(only.name, Any)) else None
+
+    @property
+    def _needed(self) -> str | None:
+        """The name of the only parameter, or of the only one without a default."""
+        named = [p for p in self._parameters if p.name != self._extra]
+        required = [p for p in named if p.default is inspect.Parameter.empty]
+        chosen = named if len(named) == 1 else required
+        return chosen[0].name if len(chosen) == 1 else None
 
     @property
     def _extra(self) -> str | None:

@@ -119,7 +119,7 @@ class Task(Triggers[P, R]):
         return self._payload.encode(args, kwargs)
 
     def encode_item(self, item: Any) -> tuple[bytes, str]:
-        """The same for one payload of a batch: a mapping of parameters by name, or the only parameter's value."""
+        """The same for one payload of a batch: a mapping of parameters by name, or the needed one's value."""
         return self._payload.encode(*self._payload.item(item))
 
     def __repr__(self) -> str:

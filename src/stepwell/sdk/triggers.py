@@ -67,7 +67,7 @@ class Triggers(Generic[P, R]):
 
     @word
     async def batch_trigger(self, payloads: Iterable[Any]) -> BatchHandle[R]:
-        """Triggers a run for each payload: a mapping of parameters by name, or a task's only parameter as it is.
+        """Triggers a run for each payload: a mapping of parameters by name, or the one that is needed, as it is.
 
         Raises as `trigger`; when one payload does not fit, nothing is sent.
         """
@@ -101,7 +101,7 @@ class Triggers(Generic[P, R]):
     async def map(self, payloads: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
         """Triggers a child run for each payload, waits for all of them, and returns their outputs in that order.
 
-        A payload is a mapping of parameters by name, or a task's only parameter as it is. With `return_exceptions` a
+        A payload is a mapping of parameters by name, or the one that is needed, as it is. With `return_exceptions` a
         failed child's place holds its RunFailed; else the first of them is raised, when all children have ended.
 
         Raises as `trigger_and_wait`; when one payload does not fit, nothing is triggered.

@@ -1,0 +1,72 @@
+"""The code in the guide is code: each page's blocks run as one module, and its tasks can be registered."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import stepwell
+from stepwell.sdk import registry
+from stepwell.testing import check_every_prefix
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ["tasks", "steps", "triggering", "errors"]
+
+
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    return run_page(request.param, tmp_path)
+
+
+def run_page(name: str, folder: Path) -> dict[str, Any]:
+    """The names that the code of a page defines."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (DOCS / "guide" / f"{name}.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert blocks
+    file = folder / f"{name}.py"
+    file.write_text("\n".join(blocks))
+    module = ModuleType(f"guide_{name}")
+    sys.modules[module.__name__] = module  # as importing it would: its classes are found by the codec
+    exec(compile(file.read_text(), str(file), "exec"), vars(module))
+    return vars(module)
+
+
+def test_the_code_of_a_page_runs_and_its_tasks_can_be_registered(page: dict[str, Any]) -> None:
+    assert page
+    assert registry.manifest().tasks
+
+
+async def test_the_tasks_of_the_guide_survive_a_crash_at_every_checkpoint(tmp_path: Path) -> None:
+    tasks = run_page("tasks", tmp_path)
+    assert (await check_every_prefix(tasks["research"], "kelp")).value.summary == "all about kelp"
+    assert (await check_every_prefix(tasks["crawl"], "u")).value == 14
+    assert (await check_every_prefix(tasks["greet"], "ada")).value.endswith(" ada")
+
+
+async def test_the_steps_of_the_guide_survive_a_crash_at_every_checkpoint(tmp_path: Path) -> None:
+    steps = run_page("steps", tmp_path)
+    assert (await check_every_prefix(steps["answer"], "why not")).value == ["WHY", "NOT"]
+    assert (await check_every_prefix(steps["remind"], "ada")).value is None
+
+
+async def test_the_children_of_the_guide_come_back_in_order(tmp_path: Path) -> None:
+    crawl = run_page("triggering", tmp_path)["crawl"]
+    assert (await check_every_prefix(crawl, ["a", "bb"])).value == 1 + 3 + 3
+
+
+async def test_the_failures_of_the_guide_are_what_it_says(tmp_path: Path) -> None:
+    careful = run_page("errors", tmp_path)["careful"]
+    found = (await check_every_prefix(careful, ["why", ""])).value
+    assert found == ["why", ": aborted (AbortRun('there is nothing to answer'))"]
+
+
+def test_the_reference_names_everything_that_is_public() -> None:
+    reference = (DOCS / "reference" / "python.md").read_text()
+    assert [name for name in stepwell.__all__ if not re.search(rf"\b{name}\b", reference)] == []
+    assert [name for name in stepwell.sync.__all__ if not re.search(rf"\b{name}\b", reference)] == []
