@@ -2,7 +2,7 @@
 // TRIGGER_API_URL and TRIGGER_SECRET_KEY say where; the task ids come as arguments.
 import { ApiError, auth, batch, configure, runs, tasks } from "@trigger.dev/sdk";
 
-const [greet, hold] = process.argv.slice(2);
+const [greet, hold, say] = process.argv.slice(2);
 configure({ baseURL: process.env.TRIGGER_API_URL, accessToken: process.env.TRIGGER_SECRET_KEY });
 const seen = {};
 
@@ -44,6 +44,9 @@ seen.token = await auth.withAuth({ accessToken: one.publicAccessToken }, async (
   others: await refusal(() => runs.list()),
 }));
 
+// A payload that is a plain string.
+if (say) seen.said = (await ended((await tasks.trigger(say, "just text")).id)).output;
+
 // Idempotency.
 const first = await tasks.trigger(greet, { name: "twice" }, { idempotencyKey: "npm-key" });
 const second = await tasks.trigger(greet, { name: "twice" }, { idempotencyKey: "npm-key" });
@@ -58,7 +61,7 @@ const many = await tasks.batchTrigger(greet, [0, 1, 2, 3, 4].map((n) => ({ paylo
 const mixed = await batch.trigger([
   { id: greet, payload: { name: "mixed 0" } },
   { id: "no-such-task", payload: {} },
-  { id: greet, payload: "a plain string", options: { tags: "mixed" } },
+  { id: greet, payload: { name: "mixed 2" }, options: { tags: "mixed" } },
 ]);
 seen.batchTrigger = { id: many.batchId, runCount: many.runCount };
 let found = await batch.retrieve(many.batchId);

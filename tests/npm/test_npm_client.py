@@ -10,16 +10,19 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stepwell.codec.payload import Packet, to_plain
 from stepwell.protocol.frames import Room, StartAttempt
-from tests.server.conftest import Tenant, make_tenant, server, server_database_url, tenant  # noqa: F401 - fixtures
+from tests.server.tenants import Tenant
 
 HERE = Path(__file__).parent
 SECONDS = 120
+PAYLOAD = {"name": "kelp", "when": "2026-11-21T12:00:00.000Z", "count": 3, "tags": ["a"], "none": None}
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +82,7 @@ def check(seen: dict, greeted: object) -> None:
     assert seen["polled"] == {
         "status": "COMPLETED",
         "output": {"greeted": greeted},
-        "payload": {"name": "kelp", "when": "2026-11-21T12:00:00.000Z", "count": 3, "tags": ["a"], "none": None},
+        "payload": PAYLOAD,
         "isSuccess": True,
     }
     assert seen["retrieved"] == {
@@ -103,7 +106,7 @@ def check(seen: dict, greeted: object) -> None:
     assert seen["mixed"]["runs"] == 2
     assert [(each["index"], each["errorCode"]) for each in seen["mixed"]["errors"]] == [(1, "task-not-found")]
     assert (seen["list"]["page"], seen["list"]["more"], seen["list"]["env"]) == (2, True, "string")
-    assert len(seen["list"]["ids"]) == len(set(seen["list"]["ids"])) == 9
+    assert len(seen["list"]["ids"]) == len(set(seen["list"]["ids"])) == 9 + ("said" in seen)
     assert seen["byTag"] == [seen["trigger"]["id"]]
     assert (seen["delayed"], seen["rescheduled"], seen["canceledDelayed"]) == ("DELAYED", "DELAYED", "CANCELED")
     assert seen["canceled"] == {"status": "CANCELED", "isCancelled": True}
@@ -112,15 +115,72 @@ def check(seen: dict, greeted: object) -> None:
 
 
 async def test_the_npm_client_triggers_batches_polls_lists_cancels_and_replays(
-    npm_client: Path,
-    tenant: Tenant,  # noqa: F811
+    npm_client: Path, tenant: Tenant
 ) -> None:
     ready = asyncio.Event()
     worker = asyncio.create_task(greet_for_ever(tenant, ready))
     try:
         await ready.wait()
-        seen = await drive(tenant, "greet", "hold")
+        seen = await drive(tenant, "greet", "hold", "greet")
     finally:
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
-    check(seen, {"name": "kelp", "when": "2026-11-21T12:00:00.000Z", "count": 3, "tags": ["a"], "none": None})
+    check(seen, PAYLOAD)
+    assert seen["said"] == {"greeted": "just text"}
+
+
+TASKS = """
+import asyncio
+
+from stepwell import task
+
+
+@task
+async def greet(payload: dict) -> dict:
+    await asyncio.sleep(0)
+    return {"greeted": payload}
+
+
+@task
+async def hold() -> None:
+    await asyncio.sleep(4)
+    await asyncio.Event().wait()
+"""
+
+
+@pytest.fixture
+def python_worker(tenant: Tenant, tmp_path: Path) -> Iterator[None]:
+    """`stepwell worker` with real Python tasks."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STEPWELL_")}
+    environ |= {"STEPWELL_URL": tenant.url, "STEPWELL_API_KEY": tenant.key}
+    log = tmp_path / "worker.log"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "stepwell.cli", "worker", "tasks.py"],
+            cwd=tmp_path,
+            env=environ,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            yield
+        finally:
+            worker.terminate()
+            try:
+                worker.wait(20)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait(10)
+            print(log.read_text())
+
+
+async def until_registered(tenant: Tenant, task_id: str) -> None:
+    async with asyncio.timeout(30):
+        while task_id not in {task["id"] for task in (await tenant.http.get("/api/v1/tasks")).json()["data"]}:
+            await asyncio.sleep(0.1)
+
+
+async def test_the_npm_client_runs_real_python_tasks(npm_client: Path, tenant: Tenant, python_worker: None) -> None:
+    await until_registered(tenant, "greet")
+    check(await drive(tenant, "greet", "hold"), PAYLOAD)

@@ -31,7 +31,7 @@ F = TypeVar("F", bound=Frame)
 
 
 class ScriptedWorker:
-    """Connects, says hello, and then only what it is told to. Frames that nobody asked for yet are kept in `received`."""
+    """Connects, says hello, and then only what it is told to. Frames not asked for yet are kept in `received`."""
 
     def __init__(self, url: str, key: str, *tasks: TaskDeclaration | str, queues: tuple[QueueDeclaration, ...] = ()):
         self._url = url

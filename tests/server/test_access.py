@@ -20,7 +20,7 @@ from stepwell.protocol.frames import Heartbeat
 from stepwell.protocol.operations import NDJSON, OPERATIONS, SSE, Operation
 from stepwell.server.tokens import AUDIENCE, ISSUER, mint
 from stepwell.storage.database import Database
-from tests.server.conftest import Tenant
+from tests.server.tenants import Tenant
 
 GUARDED = [o for o in OPERATIONS if o.access == "key" and not o.websocket]
 OPEN = [o for o in OPERATIONS if o.access == "anyone"]

@@ -30,8 +30,8 @@ from stepwell.protocol.frames import (
     WriteJournal,
     WriteLogs,
 )
-from tests.server.conftest import Tenant
 from tests.server.scripted import ScriptedWorker, entry, journal
+from tests.server.tenants import Tenant
 
 
 async def test_a_worker_gets_as_many_runs_as_it_has_room_for_and_no_more(tenant: Tenant) -> None:

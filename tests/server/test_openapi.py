@@ -10,7 +10,7 @@ import pytest
 
 from stepwell.protocol.operations import OPERATIONS
 from stepwell.server import openapi
-from tests.server.conftest import Tenant
+from tests.server.tenants import Tenant
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 
 from stepwell.protocol.frames import Done, Draining, Finish
 from stepwell.storage.database import Database
-from tests.server.conftest import QUICK, Tenant, new_tenant
 from tests.server.processes import ServerProcess
 from tests.server.scripted import ScriptedWorker, entry, journal
+from tests.server.tenants import QUICK, Tenant, new_tenant
 from tests.storage.proxy import Proxy
 
 
@@ -214,7 +214,7 @@ def test_a_taken_port_is_named(database_url: str) -> None:
             process.start()
 
 
-def test_a_database_without_the_schema_is_named_with_the_remedy(make_database) -> None:  # noqa: ANN001
+def test_a_database_without_the_schema_is_named_with_the_remedy(make_database) -> None:
     url = make_database("template0")
     process = ServerProcess(url)
     with pytest.raises(AssertionError, match=r"(?s)schema-outdated.*stepwell db migrate"):

@@ -14,8 +14,8 @@ from stepwell.model.failure import Failure
 from stepwell.protocol.frames import Finish
 from stepwell.protocol.runs import EventView, RunDetail
 from stepwell.sdk import registry
-from tests.server.conftest import Tenant
 from tests.server.scripted import entry, journal
+from tests.server.tenants import Tenant
 
 TAGGED = "application/vnd.stepwell+json"
 

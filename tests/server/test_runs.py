@@ -12,8 +12,8 @@ from stepwell.codec.values import dumps
 from stepwell.model.failure import Failure
 from stepwell.primitives.ids import new_id
 from stepwell.protocol.frames import Done, Finish
-from tests.server.conftest import Tenant
 from tests.server.scripted import entry, journal
+from tests.server.tenants import Tenant
 
 
 async def test_the_list_is_filtered_by_what_it_is_asked_for(tenant: Tenant) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from stepwell.model.task import TaskDeclaration
-from tests.server.conftest import Tenant
 from tests.server.scripted import ScriptedWorker
+from tests.server.tenants import Tenant
 
 
 async def test_a_triggered_run_reaches_a_worker_with_its_payload_and_its_output_comes_back(tenant: Tenant) -> None:
@@ -85,7 +85,7 @@ async def test_a_payload_that_does_not_fit_is_refused_with_field_and_reason(tena
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_parsed(tenant: Tenant) -> None:
-    async def endless():  # noqa: ANN202
+    async def endless():
         for _ in range(30):
             yield b" " * (1024 * 1024)
 
@@ -170,7 +170,7 @@ async def test_a_batch_of_a_thousand_is_taken_as_a_stream(tenant: Tenant) -> Non
     async with tenant.worker("greet"):
         created = (await tenant.http.post("/api/v3/batches", json={"runCount": 1000})).json()
 
-        async def stream():  # noqa: ANN202
+        async def stream():
             for index in range(1000):
                 yield json.dumps({"index": index, "task": "greet", "payload": {"n": index}}).encode() + b"\n"
 
