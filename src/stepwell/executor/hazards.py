@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from stepwell.errors import ConfigError
@@ -28,11 +28,11 @@ _INSTEAD = {
 }
 _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Semaphore)
 
-# By the name of the code's function and file: warnings found, "agent.py:12: time.time() ..., use ctx.now()".
+# By the place of the rewritten code: warnings found, "agent.py:12: time.time() ..., use ctx.now()".
 _found: dict[tuple[str, int], list[str]] = {}
 
 
-def check(node: ast.AsyncFunctionDef, fn: FunctionType) -> None:
+def found_in(node: ast.AsyncFunctionDef, fn: FunctionType) -> list[str]:
     """Looks through a function's own lines. Raises ConfigError for a thread lock around an await."""
     file = Path(fn.__code__.co_filename).name
     found: list[str] = []
@@ -43,8 +43,13 @@ def check(node: ast.AsyncFunctionDef, fn: FunctionType) -> None:
                 found.append(f"{file}:{each.lineno}: {ast.unparse(each)} gives another value on replay; use {told}")
         elif isinstance(each, ast.With):
             _check_lock(each, fn, file)
+    return found
+
+
+def remember(code: CodeType, found: list[str]) -> None:
+    """`code` is what the function was rewritten to."""
     if found:
-        _found[fn.__code__.co_filename, fn.__code__.co_firstlineno] = found
+        _found[code.co_filename, code.co_firstlineno] = found
 
 
 def of(fn: Any) -> list[str]:

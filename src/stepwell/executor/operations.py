@@ -16,6 +16,7 @@ from stepwell.codec.tracebacks import is_runtime
 from stepwell.errors import AbortRun, CheckpointError, ReplayDiverged, RetryAfter, StepTimeout
 from stepwell.executor.branch import short_name
 from stepwell.executor.domain import branch_of_task, domain
+from stepwell.executor.outcomes import asked_for
 from stepwell.executor.record import Record
 from stepwell.executor.steps import GO, run_step, turn
 from stepwell.executor.transparent import ASYNCIO_FILES, transparent
@@ -159,11 +160,9 @@ def try_key(base: str, number: int) -> str:
 
 def _delay(retry: Retry, error: Exception, number: int, seed: str) -> float | None:
     """Seconds until the next try of a step that failed; None: there is none. The same on every replay."""
-    decided = retry.when(error, number) if retry.when is not None else None
-    decided = decided() if isinstance(decided, type) else decided
-    if isinstance(decided or error, AbortRun | CheckpointError | ReplayDiverged) or number >= retry.max_attempts:
+    asked = asked_for(retry.when, error, number)
+    if isinstance(asked, AbortRun | CheckpointError | ReplayDiverged) or number >= retry.max_attempts:
         return None
-    asked = decided or error
     if isinstance(asked, RetryAfter):
         return seconds(asked.delay)
     policy = retry.policy()

@@ -71,10 +71,7 @@ def failed(
 ) -> Failed:
     """The outcome of an attempt that raised `error`. `when` is the retry policy's own word on it."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), "error")
-    asked: Any = error
-    if when is not None and code == "error":
-        asked = when(error, attempt)
-        asked = (asked() if isinstance(asked, type) else asked) or error
+    asked = asked_for(when, error, attempt) if code == "error" else error
     own = isinstance(error, StepwellError) and error.code in _HOPELESS
     return Failed(
         failure_of(error, code),
@@ -82,6 +79,14 @@ def failed(
         no_retry=isinstance(asked, AbortRun) or code != "error" or own or isinstance(error, ConfigError),
         error=error,
     )
+
+
+def asked_for(when: Callable[[BaseException, int], Any] | None, error: BaseException, attempt: int) -> BaseException:
+    """What a policy's `when` makes of an error: RetryAfter, AbortRun, or the error itself (it left it to the policy)."""
+    decided = when(error, attempt) if when is not None else None
+    if isinstance(decided, type) and issubclass(decided, AbortRun):
+        decided = AbortRun("the retry policy decided so")
+    return decided if isinstance(decided, BaseException) else error
 
 
 def failure_of(error: BaseException, code: FailureCode) -> Failure:

@@ -71,7 +71,7 @@ def _rewrite_within(wrapper: FunctionType, inner: FunctionType, kind: str) -> Ca
 def _rewritten(fn: FunctionType, kind: str) -> FunctionType:
     node, first = _parsed(fn, kind)
     _strip(node)
-    hazards.check(node, fn)
+    found = hazards.found_in(node, fn)
     rewriter = _Rewriter(Path(fn.__code__.co_filename).name)
     node.body = [rewriter.visit(statement) for statement in node.body]
     code = _compiled(fn, node, first)
@@ -80,6 +80,7 @@ def _rewritten(fn: FunctionType, kind: str) -> FunctionType:
             f"@{kind} cannot rewrite {fn.__qualname__!r} ({_place(fn)}): its source is not the code that is running",
             hint="restart the process if the file was edited meanwhile; put the decorator closest to the function",
         )
+    hazards.remember(code, found)
     return _function(fn, code)
 
 

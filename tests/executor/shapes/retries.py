@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from stepwell import AbortRun, Retry, RetryAfter, ctx, step, task
@@ -140,3 +141,11 @@ ALL = [
     it_asks_for_no_further_attempt,
     handlers_of_the_failed_branch_run_again,
 ]
+
+
+def _whichever_attempt(value: Any) -> str:
+    """What completes beside a failing branch does so in one attempt or in the next."""
+    return re.sub(r"in attempt \d", "", repr(value))
+
+
+ALIKE = {one_branch_of_gather_fails: _whichever_attempt, one_branch_of_a_task_group_fails: _whichever_attempt}

@@ -1,0 +1,235 @@
+"""How attempts end: cancellation, max_duration, hooks, failures as data, what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from stepwell import AbortRun, Retry, RetryAfter, task
+from stepwell.codec.exceptions import decode_exception
+from stepwell.codec.text import from_text
+from stepwell.executor.outcomes import Canceled, Completed, Failed
+from stepwell.testing import run_task_sync
+from tests.executor.life import Store, attempt_of, lives, lose_lease, one_life
+from tests.executor.shapes.leaves import MyError
+
+said: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def silence() -> None:
+    said.clear()
+
+
+async def note(what: str) -> str:
+    said.append(what)
+    await asyncio.sleep(0)
+    return what
+
+
+async def forever() -> None:
+    said.append("working")
+    await asyncio.get_running_loop().create_future()
+
+
+@task
+async def cleans_up() -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forever())
+            await forever()
+    finally:
+        await note("cleanup")
+        await asyncio.sleep(0.001)
+        await note("cleanup after a sleep")
+
+
+async def canceled(task: Any, store: Store, *, grace: float = 5.0) -> Any:
+    attempt = attempt_of(task, store)
+    running = asyncio.ensure_future(attempt.run())
+    while not said:
+        await asyncio.sleep(0)
+    store.refuse = lose_lease  # the server takes nothing of a canceled run
+    attempt.cancel(grace)
+    store.time += 100
+    return await running
+
+
+def test_a_canceled_run_cleans_up_without_the_journal() -> None:
+    store: list[Store] = []
+
+    async def live() -> Any:
+        store.append(Store())
+        return await canceled(cleans_up, store[0])
+
+    assert isinstance(lives(live), Canceled)
+    assert said[-2:] == ["cleanup", "cleanup after a sleep"]
+    assert store[0].entries == []
+
+
+@task
+async def refuses_to_end() -> None:
+    while True:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            said.append("no")
+
+
+def test_a_canceled_run_that_does_not_end_is_let_go_of_after_its_grace() -> None:
+    async def live() -> Any:
+        return await canceled(refuses_to_end, Store(), grace=0.05)
+
+    assert isinstance(lives(live), Canceled)
+    assert "no" in said
+
+
+@task
+async def waits_while_replaying() -> None:
+    await note("first")
+    try:
+        await forever()
+    finally:
+        said.append("finally")
+
+
+def test_a_run_canceled_while_it_suspends_nothing_runs_its_handlers_once() -> None:
+    async def live() -> Any:
+        store = Store()
+        attempt = attempt_of(waits_while_replaying, store)
+        running = asyncio.ensure_future(attempt.run())
+        while "working" not in said:
+            await asyncio.sleep(0)
+        attempt.cancel()
+        attempt.cancel()
+        return await running
+
+    assert isinstance(lives(live), Canceled)
+    assert said == ["first", "working", "finally"]
+
+
+def test_max_duration_cancels_the_task_and_fails_it_for_good() -> None:
+    async def live() -> Any:
+        return await attempt_of(cleans_up, Store(), duration_left=0.05, options={"drain_seconds": 0.2}).run()
+
+    outcome = lives(live)
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.code == "timed_out"
+    assert outcome.no_retry
+    assert "cleanup" in said
+
+
+def test_a_failure_carries_the_exception_itself_and_its_users_frames() -> None:
+    @task(id="fails-with-an-exception-of-its-own", retry=Retry(max_attempts=1))
+    async def fails() -> None:
+        raise MyError(7, extra={"a": 1})
+
+    outcome, _, _ = one_life(fails)
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.name == "tests.executor.shapes.leaves.MyError"
+    assert "raise MyError(7" in (outcome.failure.stack or "")
+    assert "stepwell/executor" not in (outcome.failure.stack or "")
+    assert outcome.failure.exception is not None
+    rebuilt = decode_exception(from_text(outcome.failure.exception))
+    assert isinstance(rebuilt, MyError)
+    assert rebuilt.extra == {"a": 1}
+
+
+def test_the_tasks_own_word_on_retries_reaches_the_outcome() -> None:
+    def decide(error: BaseException, attempt: int) -> Any:
+        return RetryAfter("1m") if isinstance(error, KeyError) else AbortRun if isinstance(error, ValueError) else None
+
+    @task(id="decides-on-retries", retry=Retry(when=decide))
+    async def fails(kind: int) -> None:
+        raise (KeyError, ValueError, OSError)[kind]("no")
+
+    outcomes = [one_life(fails, args=(kind,))[0] for kind in range(3)]
+    assert [(o.retry_after, o.no_retry) for o in outcomes if isinstance(o, Failed)] == [
+        (60.0, False),
+        (None, True),
+        (None, False),
+    ]
+
+
+def test_hooks_run_as_steps_in_their_moments() -> None:
+    async def on_start() -> None:
+        said.append("start")
+
+    def on_success(output: str) -> None:
+        said.append(["success", output])
+
+    async def on_failure(error: BaseException) -> None:
+        said.append(["failure", str(error)])
+
+    @task(id="with-hooks", on_start=on_start, on_success=on_success, on_failure=on_failure)
+    async def works(fails: bool) -> str:
+        if fails:
+            raise AbortRun("rejected")
+        return "output"
+
+    assert run_task_sync(works, fails=False).value == "output"
+    assert said == ["start", ["success", "output"]]
+    said.clear()
+    result = run_task_sync(works, fails=True)
+    assert result.failure is not None
+    assert said == ["start", ["failure", "rejected"]]
+    assert [entry.name for entry in result.journal] == ["on_start", "on_failure"]
+
+
+def test_branches_left_behind_are_canceled_for_real_and_clean_up() -> None:
+    @task(id="leaves-a-branch-behind")
+    async def leaves() -> str:
+        async def branch() -> None:
+            try:
+                await forever()
+            finally:
+                await note("branch cleaned up")
+
+        left = asyncio.create_task(branch())
+        await note("main")
+        assert not left.done()
+        return "done"
+
+    outcome, store, _ = one_life(leaves)
+    assert isinstance(outcome, Completed)
+    assert said[-1] == "branch cleaned up"
+    assert store.keys == ["|note#0"]
+
+
+def test_a_branch_whose_error_nobody_saw_is_told_in_the_log() -> None:
+    @task(id="forgets-a-branch")
+    async def forgets() -> int:
+        async def fails() -> None:
+            raise ValueError("nobody sees me")
+
+        forgotten = asyncio.create_task(fails())
+        await note("main")
+        del forgotten
+        await note("more")
+        return 1
+
+    import gc
+
+    async def live() -> Any:
+        store = Store()
+        outcome = await attempt_of(forgets, store).run()
+        return outcome, store
+
+    outcome, store = lives(live)
+    gc.collect()
+    assert isinstance(outcome, Completed)
+    assert any("nobody sees me" in record.message for record in store.logs)
+
+
+def test_what_ends_the_process_is_no_outcome() -> None:
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    @task(id="is-interrupted")
+    async def works() -> None:
+        await interrupted()
+
+    with pytest.raises(KeyboardInterrupt):
+        one_life(works)
