@@ -344,7 +344,7 @@ def test_a_payload_given_by_task_id_is_written_as_plain_json() -> None:
     spec = spec_of("t", {"a": (1, 2), "b": {"x"}}, {"ttl": "1m"})
     assert json.loads(spec.payload) == {"a": [1, 2], "b": ["x"]}
     assert spec.options.ttl == 60.0
-    assert spec_of("t", None, {}).payload == b"null"
+    assert spec_of("t", None, {}).payload == b"{}", "a task without parameters"
 
 
 def test_a_payload_that_cannot_be_written_is_refused_with_its_place() -> None:

@@ -14,11 +14,15 @@ from stepwell.model.child import ChildSpec
 
 
 def spec_of(task_id: str, payload: Any, options: Mapping[str, Any]) -> ChildSpec:
-    """Raises ConfigError for a wrong option, PayloadInvalid for what cannot be written as JSON."""
+    """No payload (None) is one without parameters.
+
+    Raises:
+        ConfigError: an option is wrong. PayloadInvalid: the payload cannot be written as JSON.
+    """
     checked_name("task", task_id)
     chosen = trigger_options(f"trigger of {task_id!r}", options)
     try:
-        encoded = bytes(raw(payload))
+        encoded = bytes(raw({} if payload is None else payload))
     except CheckpointError as error:
         raise PayloadInvalid(
             f"payload of task {task_id!r} cannot be written as JSON: {error.message}",
