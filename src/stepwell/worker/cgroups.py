@@ -13,6 +13,9 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _LEAF = "stepwell-worker"
+_NAME = "stepwell-{pid}-{number}"
+
+_numbers = itertools.count(1)
 
 
 class ControlGroup:
@@ -80,7 +83,6 @@ class ControlGroups:
     def __init__(self, parents: dict[str, Path], unified: bool) -> None:
         self._parents = parents
         self._unified = unified
-        self._numbers = itertools.count(1)
 
     @classmethod
     def available(cls) -> ControlGroups | None:
@@ -96,11 +98,12 @@ class ControlGroups:
         finally:
             if probe is not None:
                 probe.remove()
+        groups.sweep()
         return groups
 
     def make(self, memory: int, processes: int) -> ControlGroup:
         """Raises OSError."""
-        name = f"stepwell-{os.getpid()}-{next(self._numbers)}"
+        name = _NAME.format(pid=os.getpid(), number=next(_numbers))
         group = ControlGroup({key: parent / name for key, parent in self._parents.items()}, self._unified)
         try:
             for parent in dict.fromkeys(self._parents.values()):
@@ -110,6 +113,15 @@ class ControlGroups:
             group.remove()
             raise
         return group
+
+    def sweep(self) -> None:
+        """Remove what workers that were killed have left behind: their executors died with them."""
+        for parent in dict.fromkeys(self._parents.values()):
+            for folder in parent.glob(_NAME.format(pid="*", number="*")):
+                pid = folder.name.split("-")[1]
+                if pid.isdigit() and not Path("/proc", pid).exists():
+                    with suppress(OSError):
+                        folder.rmdir()
 
 
 def _version_2() -> ControlGroups | None:

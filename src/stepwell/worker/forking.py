@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TypeVar
 
 from stepwell.errors import ConfigError, StepwellError
@@ -21,6 +22,7 @@ from stepwell.worker.process import Executor, Owner
 from stepwell.worker.settings import WorkerSettings
 
 _MODULE = "stepwell.executor.forkserver"  # by name only: nothing of it is imported here
+_CLOSE_SECONDS = 3.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0
 T = TypeVar("T")
 _log = logging.getLogger("stepwell.worker")
@@ -114,11 +116,17 @@ class ForkServer:
             self._exited(self._early.pop(pid))
         return executor
 
-    def close(self) -> None:
-        """End it, and with it all executors."""
+    async def close(self) -> None:
+        """End all executors, and then it: it ends what they have started."""
         self._closing = True
         if self._restart is not None:
             self._restart.cancel()
+        executors = list(self._executors.values())
+        for executor in executors:
+            executor.kill("retired")
+        ended = asyncio.gather(*(executor.closed() for executor in executors))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended, _CLOSE_SECONDS)
         if self._process is not None:
             self._gone()
             self._process.kill()

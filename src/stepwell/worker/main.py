@@ -84,7 +84,7 @@ class Worker:
             raise _first(errors) from None
         finally:
             self._heartbeat.stop()
-            self._forks.close()
+            await self._forks.close()
 
     def stop(self) -> None:
         """Claim nothing more, give runs time to end, give the rest back, and return from `run`. Again: hurry."""

@@ -56,6 +56,7 @@ class Executor(asyncio.Protocol):
         self._status: int | None = None
         self._exited = self._closed = self._told = False
         self._queued: list[frames.Frame] = []
+        self._over = asyncio.Event()
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,6 +121,10 @@ class Executor(asyncio.Protocol):
         if not self._exited:
             self.kill("protocol")
 
+    async def closed(self) -> None:
+        """Returns once it is dead and nothing of it is left here."""
+        await self._over.wait()
+
     def _flush(self) -> None:
         queued, self._queued = self._queued, []
         if self._transport is not None and not self._transport.is_closing():
@@ -152,11 +157,12 @@ class Executor(asyncio.Protocol):
     def _remove_group(self, tries: int) -> None:
         """What it had started dies with it; the group can be removed once that has happened."""
         if self.group is None or self.group.remove() or not tries:
+            self._over.set()
             return
         for pid in self.group.members():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        asyncio.get_running_loop().call_later(0.1, self._remove_group, tries - 1)
+        asyncio.get_running_loop().call_later(0.05, self._remove_group, tries - 1)
 
 
 def _rest(fd: int) -> str:

@@ -1,0 +1,185 @@
+"""Tasks that behave in every way, for the worker's tests."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import random
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from stepwell import checkpoint, step, task
+
+kept: list[object] = []
+calls = 0
+
+
+@task
+async def hello(name: str) -> str:
+    return f"hello {name}"
+
+
+@task
+async def pids() -> list[int]:
+    return [os.getpid(), os.getppid(), os.getsid(0)]
+
+
+@task
+async def count_calls() -> int:
+    global calls
+    calls += 1
+    return calls
+
+
+@task
+async def say_and_wait(file: str) -> str:
+    await checkpoint("began", pid=os.getpid())
+    await until_exists(file)
+    return "done"
+
+
+@step
+async def until_exists(file: str) -> str:
+    while not Path(file).exists():
+        await asyncio.sleep(0.01)
+    return Path(file).read_text()
+
+
+@task
+async def eat_memory(megabytes: int) -> int:
+    await checkpoint("began", pid=os.getpid())
+    block = bytearray(megabytes * 1024 * 1024)
+    for place in range(0, len(block), 4096):
+        block[place] = 1
+    return len(block)
+
+
+@task
+async def eat_memory_for_long(megabytes: int) -> None:
+    for _ in range(megabytes):
+        kept.append(os.urandom(1024 * 1024))
+        await asyncio.sleep(0.001)
+
+
+@task
+async def spin(pipe: str) -> None:
+    """Tells a named pipe that it begins, and never awaits again."""
+    await checkpoint("began", pid=os.getpid())
+    Path(pipe).write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+@task
+async def leave(code: int) -> None:
+    await checkpoint("began", pid=os.getpid())
+    os._exit(code)
+
+
+@task
+async def crash() -> None:
+    await checkpoint("began", pid=os.getpid())
+    ctypes.string_at(0)
+
+
+@task
+async def fork_bomb(most: int) -> int:
+    """Bounded, for the case that nobody stops it: no more than `most` processes, each ends after 20 s."""
+    await checkpoint("began", pid=os.getpid())
+    counter = Path(f"/proc/{os.getpid()}/comm")
+    assert counter.exists()
+    for _ in range(most):
+        try:
+            pid = os.fork()
+        except OSError:
+            time.sleep(0.05)
+            continue
+        if pid == 0:
+            time.sleep(20)
+            os._exit(0)
+        time.sleep(0.001)
+    time.sleep(20)
+    return most
+
+
+@task
+async def leave_a_child(pipe: str, new_session: bool) -> int:
+    process = subprocess.Popen(["sleep", "300"], start_new_session=new_session)
+    Path(pipe).write_text(str(process.pid))
+    os._exit(1)
+
+
+@task
+async def flood(lines: int) -> str:
+    for number in range(lines):
+        print("line", number)
+    return "done"
+
+
+@task
+async def talk() -> str:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    logging.getLogger("app").info("to the log", extra={"order": 7})
+    warnings.warn("a warning", stacklevel=1)
+    sys.stdout.buffer.write(b"as bytes\n")
+    os.write(1, b"to descriptor 1\n")
+    await in_a_step()
+    subprocess.run(["echo", "from a child process"], check=True)
+    ctypes.CDLL(None).puts(b"from C")
+    print("no end of line", end="")
+    return "done"
+
+
+@step
+async def in_a_step() -> None:
+    print("in a step")
+
+
+@task
+async def secrets() -> dict[str, str]:
+    environ = Path("/proc/self/environ").read_bytes().decode(errors="replace")
+    return {"environ": "\n".join(f"{key}={value}" for key, value in os.environ.items()), "proc": environ}
+
+
+@task
+async def hashes() -> list[object]:
+    return [hash("stepwell"), sorted({"a", "b", "c"}), list({"alpha", "beta", "gamma", "delta"}), random.random()]
+
+
+@task
+async def wait_durably() -> str:
+    await checkpoint("began", pid=os.getpid())
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        print("unwound")
+    return "woken"
+
+
+@task
+async def clean_up(pipe: str) -> None:
+    """Tells a named pipe that it could clean up, with awaits."""
+    await checkpoint("began", pid=os.getpid())
+    try:
+        await asyncio.sleep(4)
+    finally:
+        await asyncio.sleep(0.01)
+        await tell(pipe)
+
+
+@step
+async def tell(pipe: str) -> None:
+    Path(pipe).write_text("cleaned up")
+
+
+@task
+async def kill_parent() -> None:
+    await checkpoint("began", pid=os.getpid())
+    os.kill(os.getppid(), 9)
+    time.sleep(20)
