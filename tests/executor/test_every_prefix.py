@@ -19,9 +19,7 @@ def shapes() -> list[Any]:
     for theme in THEMES:
         module = importlib.import_module(f"tests.executor.shapes.{theme}")
         alike, racing = getattr(module, "ALIKE", {}), getattr(module, "RACING", set())
-        found += [
-            pytest.param(task, alike.get(task), task in racing, id=f"{theme}-{task.id}") for task in module.ALL
-        ]
+        found += [pytest.param(task, alike.get(task), task in racing, id=f"{theme}-{task.id}") for task in module.ALL]
     return found
 
 

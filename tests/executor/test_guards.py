@@ -85,7 +85,9 @@ def test_a_journal_that_goes_on_after_the_task_returned_is_a_divergence() -> Non
     _, store, _ = one_life(does_less)
     flags["less"] = True
     outcome, _, _ = one_life(does_less, store.entries)
-    assert "the task returned, but its journal goes on with entry 1, the completion of '|fetch#1' (" in failure_of(outcome)
+    assert "the task returned, but its journal goes on with entry 1, the completion of '|fetch#1' (" in failure_of(
+        outcome
+    )
 
 
 @task

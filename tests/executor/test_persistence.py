@@ -69,7 +69,7 @@ def test_a_journal_at_its_limit_fails_the_run_and_says_continue_as_new(monkeypat
     assert len(store.entries) <= 3
 
 
-@task
+@task(id="quiet-child")
 async def child() -> None: ...
 
 
@@ -82,7 +82,7 @@ async def triggers_a_child_beside_a_step() -> Any:
 def test_a_refused_child_fails_its_own_await_only() -> None:
     def refuse(entries: Any, spawns: Any) -> None:
         if spawns:
-            raise NotFound("no worker has registered the task 'child'", code="task-not-found")
+            raise NotFound("no worker has registered the task 'quiet-child'", code="task-not-found")
 
     async def live() -> Any:
         store = Store()
@@ -92,7 +92,7 @@ def test_a_refused_child_fails_its_own_await_only() -> None:
     outcome, store = lives(live)
     assert isinstance(outcome, Completed)
     assert b'[1,"NotFound(' in outcome.output
-    assert {entry.key: entry.outcome for entry in store.entries}["/trigger.0|child#0"] == "error"
+    assert {entry.key: entry.outcome for entry in store.entries}["/trigger.0|quiet-child#0"] == "error"
 
 
 @task
@@ -110,9 +110,9 @@ def test_children_are_stored_with_their_entry_and_waited_for() -> None:
 
     outcome, store = lives(live)
     assert isinstance(outcome, Suspended)
-    assert [(wait.kind, wait.spawn_key) for wait in outcome.waits] == [("children", "|child#0")]
+    assert [(wait.kind, wait.spawn_key) for wait in outcome.waits] == [("children", "|quiet-child#0")]
     assert store.spawns[0].seq == 0
-    assert store.spawns[0].children[0].task_id == "child"
+    assert store.spawns[0].children[0].task_id == "quiet-child"
 
 
 def test_children_that_end_while_the_run_stays_are_delivered() -> None:
@@ -122,12 +122,14 @@ def test_children_that_end_while_the_run_stays_are_delivered() -> None:
         running = asyncio.ensure_future(attempt.run())
         while not store.asked:
             await asyncio.sleep(0)
-        attempt.children_ended("|child#0", [ChildOutcome("run_c", "completed", b"null", "application/vnd.stepwell+json")])
+        attempt.children_ended(
+            "|quiet-child#0", [ChildOutcome("run_c", "completed", b"null", "application/vnd.stepwell+json")]
+        )
         return await running, store
 
     outcome, store = lives(live)
     assert isinstance(outcome, Completed)
-    assert store.keys == ["|child#0", "|child#0.children"]
+    assert store.keys == ["|quiet-child#0", "|quiet-child#0.children"]
 
 
 @task

@@ -158,9 +158,7 @@ def test_many_suspended_runs_share_a_loop_and_are_kept_without_running() -> None
     before = graveyard.size()
 
     async def live() -> list[Any]:
-        return await asyncio.gather(
-            *(attempt_of(sleeps_long, Store(), run_id=f"run_{i}").run() for i in range(200))
-        )
+        return await asyncio.gather(*(attempt_of(sleeps_long, Store(), run_id=f"run_{i}").run() for i in range(200)))
 
     outcomes = lives(live)
     assert all(isinstance(outcome, Suspended) for outcome in outcomes)

@@ -20,9 +20,7 @@ class InjectedFailure(Exception):
     """Raised by the harness in place of a step's work."""
 
 
-async def crash_after_every_entry(
-    world: World, lives: Lives, effects: Effects | None, alike: Alike | None
-) -> None:
+async def crash_after_every_entry(world: World, lives: Lives, effects: Effects | None, alike: Alike | None) -> None:
     """One run that dies after each entry that it stores, until it has ended. Raises AssertionError if it comes out
     otherwise, or if a step that had completed ran again."""
     if effects is not None:

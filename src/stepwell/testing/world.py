@@ -192,9 +192,7 @@ class World:
 
     def spawn(self, parent: Run, key: str, specs: Sequence[ChildSpec]) -> None:
         if (parent.id, key) not in self._children:  # triggered once, however often it is asked
-            self._children[parent.id, key] = [
-                _child(parent, key, place, spec) for place, spec in enumerate(specs)
-            ]
+            self._children[parent.id, key] = [_child(parent, key, place, spec) for place, spec in enumerate(specs)]
 
     def tell_when_ended(self, parent: Run, key: str, tell: Callable[[str, list[ChildOutcome]], None]) -> None:
         async def run_them() -> None:
