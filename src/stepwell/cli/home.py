@@ -65,11 +65,13 @@ class Home:
         )
 
     def running(self) -> Running | None:
-        """What `dev.json` says, if it is there and can be read."""
+        """What `dev.json` says, unless the `stepwell dev` that wrote it is gone: killed, it leaves the file behind."""
         try:
-            return msgspec.json.decode(self.file.read_bytes(), type=Running)
-        except (OSError, msgspec.DecodeError):
+            found = msgspec.json.decode(self.file.read_bytes(), type=Running)
+            os.kill(found.pids["dev"], 0)
+        except (OSError, msgspec.DecodeError, KeyError):
             return None
+        return found
 
     def announce(self, running: Running) -> None:
         """Write `dev.json`, readable by its owner alone, as a whole or not at all."""

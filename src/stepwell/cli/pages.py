@@ -105,8 +105,9 @@ def _line(entry: Entry, total: float, what_width: int, site_width: int) -> Text:
     took = "" if entry.until is None else span(entry.until - entry.at)
     text = Text().append(f"{offset(entry.at):>9}  ", style="dim")
     text.append(bar(entry.at, entry.until, total), style=style or "cyan")
-    text.append(f" {took:>7} ", style="dim")
-    text.append(f" {'  ' * entry.depth}{entry.mark} ", style=style)
+    number = "" if entry.number is None else str(entry.number)
+    text.append(f" {took:>7} {number:>4} ", style="dim")
+    text.append(f"{'  ' * entry.depth}{entry.mark} ", style=style)
     what = entry.what.ljust(what_width - 2 * entry.depth) if entry.site else entry.what
     text.append(what, style="" if entry.tone == "good" and entry.site else style)
     if entry.site:

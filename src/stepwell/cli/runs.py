@@ -154,7 +154,7 @@ def replay(
     from_checkpoint: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="CHECKPOINT", help="Keep what was before this checkpoint (name, key or number); go on there."
+            "--from", metavar="CHECKPOINT", help="Keep all up to and with this checkpoint (its number, key or name), and go on after it."
         ),
     ] = None,
     payload: Payload = None,
@@ -162,7 +162,11 @@ def replay(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """A new run from this one: again from the start, or from a checkpoint, with another payload or other values."""
+    """Begin a new run from this one.
+
+    Again from the start; or, with --from, from a checkpoint, whose number `runs show` tells. With --set kept checkpoints get
+    other values, and the new run goes on after the last of them.
+    """
     from stepwell.cli.asking import ask
     from stepwell.cli.following import new_run
     from stepwell.cli.options import changes_given, json_given

@@ -6,8 +6,9 @@ Both carry Postgres's clock, so one order holds for all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
@@ -24,6 +25,7 @@ class Entry:
     """One line. at, until: seconds since the run was triggered; `until` is None for what took no time.
 
     depth: how far in: a branch (a task that the run started), or a step inside a step. order: among those of one moment.
+    number: of the checkpoint, by which it can be replayed from.
     """
 
     at: float
@@ -35,6 +37,7 @@ class Entry:
     site: str = ""
     depth: int = 0
     order: int = 0
+    number: int | None = None
 
 
 def timeline(
@@ -65,20 +68,23 @@ def ends_at(run: RunDetail, now: datetime | None = None) -> float:
 
 def _checkpoint(c: CheckpointView, began: float, at: float, *, held: bool) -> Entry:
     """held: the executor stayed with the run while it waited."""
-    depth, site = branch_depth(c.key) + c.nested, "" if c.site.startswith("<") else c.site
+    site = "" if c.site.startswith("<") else c.site
+    told = Entry(began, c.name, "good", "✓", at, "", site, branch_depth(c.key) + c.nested, c.seq, c.seq)
+    if at < 0:
+        return replace(told, at=0.0, until=None, tone="quiet", mark="=", note="kept", order=c.seq - 10**6)
     if c.kind in {"timer", "children"}:
         what = "sleep" if c.kind == "timer" else "waited for children"
-        return Entry(began, what, "wait", "◷", at, "" if held else "no worker was held", site, depth, c.seq)
+        return replace(told, what=what, tone="wait", mark="◷", note="" if held else "no worker was held")
     if c.kind == "spawn":
-        return Entry(at, f"triggered {c.name or 'children'}", "plain", "⑂", None, "", site, depth, c.seq)
+        return replace(told, at=at, until=None, what=f"triggered {c.name or 'children'}", tone="plain", mark="⑂")
     if c.kind == "named":
-        return Entry(at, c.name, "plain", "◆", None, _noted(c), site, depth, c.seq)
+        return replace(told, at=at, until=None, tone="plain", mark="◆", note=_noted(c))
     if c.outcome == "error":
         reason = f"{c.error.name or 'error'}: {c.error.message}" if c.error else "raised"
-        return Entry(began, c.name, "bad", "✗", at, shortened(reason, 200), site, depth, c.seq)
+        return replace(told, tone="bad", mark="✗", note=shortened(reason, 200))
     if c.outcome == "canceled":
-        return Entry(began, c.name, "warn", "⊘", at, "canceled", site, depth, c.seq)
-    return Entry(began, c.name, "good", "✓", at, "", site, depth, c.seq)
+        return replace(told, tone="warn", mark="⊘", note="canceled")
+    return told
 
 
 def branch_depth(key: str) -> int:
@@ -119,10 +125,11 @@ class _Story:
         return max(self._claimed(c), self.since(c.started_at))
 
     def ended(self, c: CheckpointView) -> float:
+        """Before the beginning for one that a fork took over."""
         return max(self._claimed(c), self.since(c.at))
 
     def _claimed(self, c: CheckpointView) -> float:
-        return max((at for at, kept in self._claims if kept <= c.seq), default=0.0)
+        return max((at for at, kept in self._claims if kept <= c.seq), default=-math.inf)
 
     def of(self, event: EventView) -> Iterable[Entry]:
         tell = getattr(self, f"tell_{event.type}", None)
@@ -145,9 +152,9 @@ class _Story:
         note = ""
         if data.get("forked_from"):
             note = f"from {data['forked_from']}"
-            if data.get("forked_seq"):
-                note += f", of which {counted(int(data['forked_seq']), 'checkpoint')} are kept"
-        yield Entry(0.0, "redriven" if data.get("redrive") else "triggered", "quiet", "○", note=note, order=-9)
+            if data.get("forked_seq") is not None:
+                note += f", of which {counted(int(data['forked_seq']) + 1, 'checkpoint')} are kept"
+        yield Entry(0.0, "redriven" if data.get("redrive") else "triggered", "quiet", "○", note=note, order=-(10**7))
 
     def tell_promoted(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(0.0, "delayed", "wait", "◷", until=at, order=-8)

@@ -1,0 +1,115 @@
+"""The command as a process: help, exit codes, errors, and how fast it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stepwell.client.version import VERSION
+
+COMMANDS = [
+    *(["dev"], ["demo"], ["doctor"], ["trigger"], ["server"], ["worker"]),
+    *(["runs", name] for name in ("list", "show", "logs", "watch", "cancel", "replay", "reschedule")),
+    *(["dead", name] for name in ("list", "redrive")),
+    *(["queues", "list"], ["db", "migrate"], ["db", "check"]),
+    *(["keys", name] for name in ("create", "list", "revoke")),
+]
+
+
+def stepwell(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("STEPWELL_")}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "stepwell.cli", *arguments],
+        env=inherited | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_the_version_is_told() -> None:
+    assert stepwell("--version").stdout == f"stepwell {VERSION}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    answer = stepwell(*command, "--help")
+    assert answer.returncode == 0
+    assert "Usage: stepwell" in answer.stdout or "Usage: " in answer.stdout
+
+
+def test_the_help_loads_nothing_heavy() -> None:
+    """Measured 0.12 s; loading any of these would double it."""
+    heavy = {"asyncio", "rich", "httpx2", "asyncpg", "msgspec", "uvicorn", "starlette", "pydantic", "watchfiles"}
+    code = f"import sys, stepwell.cli.app; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_help_is_there_within_300_milliseconds() -> None:
+    def measured() -> float:
+        begun = time.monotonic()
+        stepwell("--help")
+        return time.monotonic() - begun
+
+    assert min(measured() for _ in range(5)) < 0.3
+
+
+def test_an_unknown_option_is_a_misuse() -> None:
+    answer = stepwell("runs", "list", "--colour")
+    assert answer.returncode == 2
+    assert "No such option: --colour" in answer.stderr
+
+
+def test_an_error_is_a_code_a_message_and_a_hint_on_stderr_and_no_traceback(tmp_path: Path) -> None:
+    answer = stepwell("runs", "list", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert answer.stderr.startswith("error[config-error]: no server is named")
+    assert "\nhint: run `stepwell dev`" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_server_that_does_not_answer_is_a_failure_and_not_a_misuse(tmp_path: Path) -> None:
+    nobody = {"STEPWELL_URL": "http://127.0.0.1:9", "STEPWELL_API_KEY": "tr_dev_sk_x"}
+    answer = stepwell("runs", "list", cwd=tmp_path, **nobody)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error[connection-failed]")
+
+
+def test_dev_without_a_file_says_how_to_name_one(tmp_path: Path) -> None:
+    answer = stepwell("dev", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error[no-modules]")
+    assert "stepwell dev tasks.py" in answer.stderr
+    assert not (tmp_path / ".stepwell").exists()
+
+
+def test_no_colour_leaves_the_program_into_a_pipe(tmp_path: Path) -> None:
+    answer = stepwell("runs", "list", cwd=tmp_path, FORCE_COLOR="")
+    assert "\x1b" not in answer.stderr + answer.stdout
+
+
+def test_the_doctor_examines_a_machine_without_a_server_and_says_so(tmp_path: Path) -> None:
+    answer = stepwell("doctor", "--json", cwd=tmp_path)
+    findings = {finding["name"]: finding for finding in json.loads(answer.stdout)}
+    assert findings["Python"]["level"] == "ok"
+    assert findings["Postgres"]["level"] == "ok"
+    assert findings["server"]["level"] == "warn"
+    assert "stepwell dev" in findings["server"]["hint"]
+    assert answer.returncode == 0
+
+
+def test_the_doctor_fails_when_the_database_that_is_named_does_not_answer(tmp_path: Path) -> None:
+    answer = stepwell("doctor", cwd=tmp_path, STEPWELL_DATABASE_URL="postgresql://x@127.0.0.1:9/x")
+    assert answer.returncode == 1
+    assert "✗ Postgres" in answer.stdout
