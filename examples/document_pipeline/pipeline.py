@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 documents = queue("documents", concurrency=8)
 
 WORDS = re.compile(r"[a-z]{4,}")
-COMMON = frozenset("this that with from have which when will used into they than then also only other such".split())
+COMMON = frozenset(("this", "that", "with", "from", "have", "which", "when", "will", "used", "they", "than", "only"))
 
 
 @dataclass

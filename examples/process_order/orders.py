@@ -1,4 +1,4 @@
-"""An order that is paid exactly once, whatever dies in between.
+r"""An order that is paid exactly once, whatever dies in between.
 
 The payment service is another process, reached over HTTP; it honours idempotency keys as real ones do. The task passes
 `ctx.idempotency_key`, which is the same over all attempts of that step: a charge that was made just before a crash is
@@ -6,7 +6,8 @@ found again, not made again.
 
     python examples/process_order/payments.py 9402 &
     PAYMENTS_URL=http://127.0.0.1:9402 stepwell dev examples/process_order/orders.py
-    stepwell trigger process-order --wait -p '{"id": "o-1", "customer": "ada", "lines": [{"sku": "tea", "quantity": 2, "price": "4.50"}]}'
+    stepwell trigger process-order --wait \
+        -p '{"id": "o-1", "customer": "ada", "lines": [{"sku": "tea", "quantity": 2, "price": "4.50"}]}'
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -21,15 +22,14 @@ class Payments:
     """All charges, by idempotency key. What the ledger holds survives a restart."""
 
     def __init__(self, ledger: str | None) -> None:
-        self.ledger = ledger
+        self.ledger = Path(ledger) if ledger else None
         self.charges: dict[str, dict[str, Any]] = {}
         self.tried: set[str] = set()
         self.lock = Lock()
-        if ledger and os.path.exists(ledger):
-            with open(ledger, encoding="utf-8") as lines:
-                for line in lines:
-                    made = json.loads(line)
-                    self.charges[made["key"]] = made
+        if self.ledger and self.ledger.exists():
+            for line in self.ledger.read_text().splitlines():
+                made = json.loads(line)
+                self.charges[made["key"]] = made
 
     def charge(self, key: str, customer: str, amount: str) -> tuple[int, dict[str, Any]]:
         with self.lock:
@@ -42,7 +42,7 @@ class Payments:
                 return 503, {"error": "try again"}
             made = {"id": f"ch_{len(self.charges) + 1}", "key": key, "customer": customer, "amount": amount}
             if self.ledger:
-                with open(self.ledger, "a", encoding="utf-8") as ledger:
+                with self.ledger.open("a") as ledger:
                     ledger.write(json.dumps(made) + "\n")
                     ledger.flush()
                     os.fsync(ledger.fileno())
@@ -73,7 +73,7 @@ def handler(payments: Payments) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_: Any) -> None:
             """Quiet."""
 
     return Handler

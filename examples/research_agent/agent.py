@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from dataclasses import asdict, dataclass, field
 
+import corpus
+from models import Message, Reply, ToolCall, ask
+
 from stepwell import AbortRun, Retry, checkpoint, step, task
-
-sys.path.insert(0, os.path.dirname(__file__))
-
-import corpus  # noqa: E402
-from models import Message, Reply, ToolCall, ask  # noqa: E402
 
 
 @dataclass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import sysconfig
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-WORDS = re.compile(r"[a-z]{3,}")
+WORDS = re.compile(r"[a-z]{4,}")
 
 
 @dataclass
@@ -30,17 +31,25 @@ def docstring(module: str) -> str:
     return ast.get_docstring(ast.parse(modules()[module].read_text("utf-8", errors="replace"))) or ""
 
 
+@cache
+def words(module: str) -> frozenset[str]:
+    """The words of its docstring, and of its name, without a plural's s."""
+    text = f"{module} {docstring(module)}".lower().replace("_", " ")
+    return frozenset(word.rstrip("s") for word in WORDS.findall(text))
+
+
+@cache
+def weight(word: str) -> float:
+    """The rarer a word is in the corpus, the more a module that has it speaks of it."""
+    return math.log(len(modules()) / (1 + sum(word in words(name) for name in modules())))
+
+
 def search(query: str, limit: int = 5) -> list[Hit]:
     """Modules whose name or docstring speaks of the query's words, best first."""
-    wanted = set(WORDS.findall(query.lower()))
-    hits: list[Hit] = []
-    for name in modules():
-        text = docstring(name).lower()
-        found = wanted & set(WORDS.findall(text))
-        score = len(found) / (len(wanted) or 1) + (2.0 if name in wanted else 0.0)
-        if score:
-            hits.append(Hit(name, round(score, 3), " ".join(docstring(name).split())[:120]))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.module))[:limit]
+    wanted = {word.rstrip("s") for word in WORDS.findall(query.lower())}
+    scores = {name: sum(weight(word) for word in wanted & words(name)) for name in modules()}
+    best = sorted((name for name, score in scores.items() if score), key=lambda name: (-scores[name], name))[:limit]
+    return [Hit(name, round(scores[name], 3), " ".join(docstring(name).split())[:120]) for name in best]
 
 
 def browse(module: str) -> str:

@@ -30,7 +30,9 @@ TOOLS: list[dict[str, Any]] = [
     },
 ]
 
-SYSTEM = "You research the Python standard library with the tools given. When you know enough, answer in five sentences."
+SYSTEM = (
+    "You research the Python standard library with the tools given. Once you know enough, answer in five sentences."
+)
 
 
 @dataclass
@@ -95,8 +97,11 @@ async def ask_openai(messages: list[Message]) -> Reply:
         return {"role": message.role, "content": message.text, **({"tool_calls": calls} if calls else {})}
 
     functions: list[Any] = [
-        {"type": "function", "function": {"name": t["name"], "description": t["description"], "parameters": t["schema"]}}
-        for t in TOOLS
+        {
+            "type": "function",
+            "function": {"name": tool["name"], "description": tool["description"], "parameters": tool["schema"]},
+        }
+        for tool in TOOLS
     ]
     conversation: list[Any] = [{"role": "system", "content": SYSTEM}, *map(wire, messages)]
     async with AsyncOpenAI() as client:
