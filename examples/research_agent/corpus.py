@@ -22,7 +22,9 @@ class Hit:
 
 @cache
 def modules() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))}
+    folder = Path(sysconfig.get_path("stdlib"))
+    packages = {path.parent.name: path for path in sorted(folder.glob("[a-z]*/__init__.py"))}
+    return packages | {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))}
 
 
 @cache

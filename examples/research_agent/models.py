@@ -31,7 +31,7 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 SYSTEM = (
-    "You research the Python standard library with the tools given. Once you know enough, answer in five sentences."
+    "You research the Python standard library with the tools given. When you know enough, answer briefly."
 )
 
 
