@@ -22,6 +22,7 @@ from stepwell.protocol.frames import (
     LogRecord,
     Refused,
     Release,
+    Request,
     Room,
     SetMetadata,
     Spawn,
@@ -257,8 +258,9 @@ async def test_a_waiting_parent_hears_of_its_children_in_their_order(tenant: Ten
         parent = await worker.start()
         spawned = entry(0, "|map#0")
         spawn = Spawn(0, [ChildSpec("child", json.dumps(n).encode()) for n in range(3)])
-        await worker.request(WriteJournal(run_id, parent.epoch, [spawned], [spawn]))
-        await worker.send(AwaitChildren(run_id, parent.epoch, ["|map#0"]))
+        write = Request(900, WriteJournal(run_id, parent.epoch, [spawned], [spawn]))
+        await worker.send(write, AwaitChildren(run_id, parent.epoch, ["|map#0"]))  # in one breath
+        assert isinstance(await worker.answer(900), Done)
         await worker.serve(3, lambda attempt: b"[" + attempt.payload + b"]")
         ended = await worker.expect(ChildrenEnded)
         assert (ended.run_id, ended.spawn_key) == (run_id, "|map#0")

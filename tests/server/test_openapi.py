@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
 from stepwell.protocol.operations import OPERATIONS
-from stepwell.server import openapi
+from stepwell.server import openapi, reference
+from stepwell.server.settings import Settings
 from tests.server.tenants import Tenant
 
 
@@ -36,9 +38,9 @@ async def test_every_operation_is_described_with_its_errors(document: dict[str, 
 
 
 async def test_every_reference_leads_somewhere_and_every_schema_is_one(document: dict[str, Any]) -> None:
-    for reference in _references(document):
+    for pointer in _references(document):
         place: Any = document
-        for step in reference.removeprefix("#/").split("/"):
+        for step in pointer.removeprefix("#/").split("/"):
             place = place[step]
     for name in document["components"]["schemas"]:
         jsonschema_rs.Draft202012Validator({**document, "$ref": f"#/components/schemas/{name}"})
@@ -87,3 +89,14 @@ def _validate(document: dict[str, Any], path: str, method: str, status: int, bod
 def test_every_documented_error_of_an_operation_has_its_status() -> None:
     codes = {code for operation in OPERATIONS for code in operation.errors}
     assert codes - {code for code in codes if code.endswith("-not-found")} <= openapi.STATUS_OF_CODE.keys()
+
+
+def test_the_reference_page_lists_every_operation_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "http-api.md").read_text()
+    assert page.endswith(reference.table()), "run `python -m stepwell.server.reference` and paste its output"
+
+
+def test_the_operations_page_lists_every_setting() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations" / "server.md").read_text()
+    undocumented = [name for name in Settings.__struct_fields__ if f"`{name}`" not in page]
+    assert undocumented == []

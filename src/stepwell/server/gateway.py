@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from functools import partial
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -174,7 +175,8 @@ class Gateway:
                         connection.room += add
                         self.work_came(connection.environment_id)
                     case frames.AwaitChildren():
-                        self._children.add(connection, frame)
+                        # Its children may be on their way to the database still.
+                        requests.afterwards(frame.run_id, partial(self._children.add, connection, frame))
                     case Hello():
                         raise ValueError("a second hello")
 

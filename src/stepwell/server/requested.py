@@ -62,18 +62,24 @@ class Requests:
 
     def take(self, request: Request) -> None:
         """Have it committed, and answered after that."""
-        run_id = request.frame.run_id
-        earlier = list(self._unanswered.get(run_id, ()))
-        if earlier and isinstance(request.frame, ENDINGS):
-            task = asyncio.create_task(self._after(earlier, request))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+        if isinstance(request.frame, ENDINGS):
+            self.afterwards(request.frame.run_id, partial(self._submit, request))
         else:
             self._submit(request)
 
-    async def _after(self, earlier: list[asyncio.Future[StepwellError | None]], request: Request) -> None:
+    def afterwards(self, run_id: str, act: Callable[[], None]) -> None:
+        """Act once everything that was asked of this run so far has been answered."""
+        earlier = list(self._unanswered.get(run_id, ()))
+        if not earlier:
+            act()
+            return
+        task = asyncio.create_task(self._after(earlier, act))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _after(self, earlier: list[asyncio.Future[StepwellError | None]], act: Callable[[], None]) -> None:
         await asyncio.wait(earlier)
-        self._submit(request)
+        act()
 
     def _submit(self, request: Request) -> None:
         future = self._committers[type(request.frame)].submit(request.frame)

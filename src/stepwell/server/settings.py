@@ -45,7 +45,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown: float = 10.0
     log_level: str = "info"
     log_format: str = "json"
-    public_url: str | None = None
 
     def __post_init__(self) -> None:
         if self.heartbeat * 2 > self.lease:
