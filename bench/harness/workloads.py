@@ -1,0 +1,212 @@
+"""The workloads: each takes a peer and sizes, and returns figures by name. Rates are per second."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.harness.events import Event, Sink
+from bench.harness.numbers import milliseconds
+from bench.harness.peer import Peer, rows
+from bench.harness.processes import kill, memory, stop, until
+from bench.harness.wal import wal
+
+Figures = dict[str, Any]
+
+
+@contextmanager
+def _logged(figures: Figures, units: int) -> Iterator[None]:
+    """Adds the syncs and bytes of Postgres's log per unit, for peers that use it."""
+    if "BENCH_DATABASE_URL" not in os.environ:
+        yield
+        return
+    before = wal()
+    yield
+    figures.update(wal().per_unit(before, units))
+
+
+def throughput(peer: Peer, n: int) -> Figures:
+    """W1: n no-op runs, from the first trigger to the last durable end; then triggering alone, without a worker."""
+    figures: Figures = {}
+    workers = peer.start_workers()
+    peer.run_all("noop", range(100))
+    with _logged(figures, n):
+        seconds = peer.run_all("noop", range(n))
+    figures |= {"runs": round(n / seconds, 1)}
+    for worker in workers:
+        stop(worker)
+    singles = min(n, 1000)
+    began = time.perf_counter()
+    peer.trigger_each("noop", range(singles))
+    figures["single_triggers"] = round(singles / (time.perf_counter() - began), 1)
+    if peer.bulk:
+        began = time.perf_counter()
+        peer.trigger_all("noop", range(n))
+        figures["bulk_triggers"] = round(n / (time.perf_counter() - began), 1)
+    return figures
+
+
+def steps(peer: Peer, runs: int, each: int, alone: int) -> Figures:
+    """W2: many runs of sequential steps at once; then one long run alone."""
+    figures: Figures = {}
+    peer.start_workers()
+    peer.run_all("steps", [2] * 8)
+    with _logged(figures, runs * each):
+        seconds = peer.run_all("steps", [each] * runs)
+    figures |= {"steps": round(runs * each / seconds, 1)}
+    seconds = peer.run_all("steps", [alone])
+    return figures | {"alone_steps": round(alone / seconds, 1)}
+
+
+def latency(peer: Peer, n: int, task: str = "noop") -> Figures:
+    """W3: an idle system, one run at a time; milliseconds from the trigger to user code, and to the result."""
+    peer.start_workers(1)
+    for number in range(5):
+        peer.call(task, number)
+    starts, results = [], []
+    for number in range(n):
+        began = time.time()
+        started = peer.call(task, number)
+        results.append(time.time() - began)
+        starts.append(started - began)
+        time.sleep(random.uniform(0.02, 0.06))
+    return milliseconds("start", starts) | milliseconds("result", results)
+
+
+def cold_latency(peer: Peer, n: int) -> Figures:
+    """W3, cold: each run gets a process that is forked for it."""
+    return latency(peer, n, "cold")
+
+
+def fan_out(peer: Peer, children: int) -> Figures:
+    """W4: one run triggers children and waits for all of them."""
+    peer.start_workers()
+    peer.run_all("noop", range(20))
+    began = time.perf_counter()
+    found = peer.call("parent", children)
+    seconds = time.perf_counter() - began
+    if found != children:
+        raise RuntimeError(f"the parent got {found} of {children} results")
+    return {"seconds": round(seconds, 3)}
+
+
+def sleepers(peer: Peer, n: int, lead: float, spread: float) -> Figures:
+    """W5: n sleeping runs that wake over `spread` seconds; MiB of each process before and while they sleep."""
+    sink = Sink()
+    worker = peer.start_workers(1)[0]
+    time.sleep(1.5)
+    processes = {"worker": worker.pid} | peer.server_pids()
+    before = {name: memory(pid) for name, pid in processes.items()}
+    first = time.time() + lead
+    wakes = [first + spread * number / n for number in range(n)]
+    peer.trigger_all("sleeper", list(enumerate(wakes)))
+    time.sleep(max(0.0, first - time.time() - 0.7))
+    asleep = len({event.number for event in sink.named("sleep")})
+    figures: Figures = {"asleep": asleep}
+    for name, pid in processes.items():
+        figures |= {f"{name}_mib": before[name], f"{name}_mib_more": round(memory(pid) - before[name], 1)}
+    woken: dict[int, float] = {}
+
+    def all_woke(events: list[Event]) -> bool:
+        for event in events[-200:]:
+            if event.name == "wake":
+                woken.setdefault(event.number, event.at)
+        return len(woken) >= n
+
+    sink.until(all_woke, lead + spread + 60)
+    for event in sink.named("wake"):
+        woken.setdefault(event.number, event.at)
+    return figures | {"woken": len(woken)} | milliseconds("late", [at - wakes[number] for number, at in woken.items()])
+
+
+def killed(peer: Peer, n: int) -> Figures:
+    """W6: SIGKILL for the worker in the middle of a run of n steps, and a new worker at once."""
+    return _killed(peer, n, standby=False)
+
+
+def killed_standby(peer: Peer, n: int) -> Figures:
+    """W6, with another worker that stands by instead of a restart."""
+    return _killed(peer, n, standby=True)
+
+
+def _killed(peer: Peer, n: int, *, standby: bool) -> Figures:
+    sink, middle = Sink(), n // 2
+    worker = peer.start_workers(1)[0]
+    peer.trigger_each("long", [n])
+    if not sink.until(lambda events: events[-1:] != [] and events[-1].number >= middle, 120):
+        raise TimeoutError("the run never came to its middle")
+    if standby:
+        peer.start_worker(1)
+    kill(worker)
+    died = time.time()
+    reached = max(event.number for event in sink.named("step"))
+    if not standby:
+        peer.start_worker(1)
+
+    def new(events: list[Event]) -> list[Event]:
+        return [event for event in events[-50:] if event.at > died and event.number > reached]
+
+    if not sink.until(lambda events: new(events) != [], 120):
+        raise TimeoutError("no new step within 120 s")
+    resumed = min(event.at for event in new(sink.named("step")[: reached + 30]) or new(sink.named("step")))
+    if not sink.until(lambda events: events[-1].number == n - 1, 120):
+        raise TimeoutError("the run never came to its end")
+    seen = [event.number for event in sink.named("step")]
+    return {
+        "progress_s": round(resumed - died, 3),
+        "repeated": len(seen) - len(set(seen)),
+        "missing": n - len(set(seen)),
+    }
+
+
+def payloads(peer: Peer, n: int, size: int) -> Figures:
+    """W7: as W1, with payloads and results of `size` bytes."""
+    peer.start_workers()
+    peer.run_all("echo", rows(100, size))
+    return {"runs": round(n / peer.run_all("echo", rows(n, size)), 1)}
+
+
+def growth(peer: Any, n: int, history: int) -> Figures:
+    """W8: as W1, in a database with `history` finished runs."""
+    peer.start_workers()
+    peer.run_all("noop", range(100))
+    peer.add_finished_runs(history)
+    return {"runs": round(n / peer.run_all("noop", range(n)), 1)}
+
+
+def backlog(peer: Peer, n: int, queued: int) -> Figures:
+    """W8, the other way: the first n of `queued` runs that had been queued before a worker came."""
+    worker = peer.start_workers(1)[0]
+    peer.run_all("noop", range(100))
+    stop(worker)
+    before = peer.finished()
+    began = time.perf_counter()
+    peer.trigger_all("noop", range(queued))
+    triggers = queued / (time.perf_counter() - began)
+    peer.start_workers()
+    until(lambda: peer.finished() > before, 60)
+    first, began = peer.finished(), time.perf_counter()
+    until(lambda: peer.finished() >= first + n, 300)
+    return {"runs": round(n / (time.perf_counter() - began), 1), "bulk_triggers": round(triggers, 1)}
+
+
+WORKLOADS = {
+    each.__name__: each
+    for each in (
+        throughput,
+        steps,
+        latency,
+        cold_latency,
+        fan_out,
+        sleepers,
+        killed,
+        killed_standby,
+        payloads,
+        growth,
+        backlog,
+    )
+}

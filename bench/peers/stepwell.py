@@ -1,0 +1,82 @@
+"""Stepwell: a server and workers as in production, default settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.harness import surroundings
+from bench.harness.peer import Peer
+from bench.harness.processes import Process, spawn, until
+from bench.harness.surroundings import sql
+from stepwell.errors import ConnectionFailed
+from stepwell.sync import Stepwell
+
+COMMAND = str(Path(sys.executable).with_name("stepwell"))
+TASKS = "bench.peers.stepwell_tasks"
+PARAMETERS = {"echo": ("text",), "noop": ("i",), "cold": ("i",), "sleeper": ("number", "wake")}
+
+
+class ThePeer(Peer):
+    packages = ("stepwell", "asyncpg", "uvicorn", "uvloop")
+    bulk = True
+    workers = 1
+
+    def __init__(self, name: str, module: str) -> None:
+        super().__init__(name, module)
+        isolation = "shared" if surroundings.variant() == "shared" else "process (the default)"
+        self.setup = f"one server and one worker process with default settings, isolation {isolation}, results stored"
+        self._server: Process | None = None
+
+    def prepare(self) -> None:
+        os.environ["STEPWELL_DATABASE_URL"] = surroundings.database_url()
+        subprocess.run([COMMAND, "db", "migrate"], check=True, capture_output=True, cwd=self.folder)
+        made = subprocess.run([COMMAND, "keys", "create", "--json"], check=True, capture_output=True, cwd=self.folder)
+        os.environ["STEPWELL_API_KEY"] = json.loads(made.stdout)["key"]
+
+    def start_server(self) -> None:
+        port = surroundings.free_port()
+        os.environ["STEPWELL_URL"] = f"http://127.0.0.1:{port}"
+        self._server = spawn([COMMAND, "server", "--port", port], "server")
+        self._client = Stepwell()
+        until(self._answers, 30, lambda: "the server does not answer")
+
+    def _answers(self) -> bool:
+        try:
+            self._client.health()
+        except ConnectionFailed:
+            return False
+        return True
+
+    def start_worker(self, number: int, *, workers: int = 1) -> Process:
+        return spawn([COMMAND, "worker", TASKS], "worker")
+
+    def until_ready(self, workers: int) -> None:
+        until(lambda: len(self._client.workers()) >= workers, 30, lambda: "the worker did not register")
+
+    def trigger_each(self, task: str, arguments: Sequence[Any]) -> None:
+        for argument in arguments:
+            self._client.trigger(task, _payload(task, argument))
+
+    def trigger_all(self, task: str, arguments: Sequence[Any]) -> None:
+        self._client.batch_trigger(task, [_payload(task, argument) for argument in arguments])
+
+    def call(self, task: str, argument: Any) -> Any:
+        return self._client.trigger(task, _payload(task, argument)).result("120s")
+
+    def finished(self) -> int:
+        return sql("SELECT count(*) FROM run WHERE ended_as = 'completed'")
+
+    def server_pids(self) -> dict[str, int]:
+        assert self._server is not None
+        return {"server": self._server.pid, "postgres": surroundings.postgres_pid()}
+
+
+def _payload(task: str, argument: Any) -> dict[str, Any]:
+    names = PARAMETERS.get(task, ("n",))
+    return dict(zip(names, argument if len(names) > 1 else (argument,), strict=True))
