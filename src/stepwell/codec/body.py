@@ -66,7 +66,7 @@ def read(text: bytes) -> Body:
     tree = from_text(text)
     if not isinstance(tree, dict):
         raise CheckpointError(f"stored body is no document: {text[:60]!r}", hint="the journal is damaged")
-    fields: dict[str, Any] = tree
+    fields: dict[str, Any] = tree  # pyright: ignore[reportUnknownVariableType]
     return Body(fields.get("v"), fields.get("x"), fields.get("a") or {}, fields.get("s") or 0)
 
 

@@ -71,9 +71,10 @@ class Arguments:
 
     def _look_into(self, name: str, value: Any) -> bytes | None:
         """The text of a value that the codec knows. What may change is remembered as it is before the step."""
-        kind = type(value)
+        kind = kind_of(value)
         if _is_users(kind):
-            for attribute, part in vars(value).items():
+            attributes: dict[str, Any] = vars(value)
+            for attribute, part in attributes.items():
                 if not attribute.startswith("__"):
                     self._remember(_Place(f"{name}.{attribute}", part, value, attribute))
             return None
@@ -121,9 +122,9 @@ def _may_be_encoded(kind: type) -> bool:
 
 def _change(old: Tree, new: Tree, old_text: bytes, new_text: bytes) -> Tree:
     """A list that only grew is stored by what was added: else each round of an agent would store all rounds again."""
-    if type(old) is list and type(new) is list and len(new) > len(old):
-        if not old or new_text.startswith(old_text[:-1] + b","):
-            return {"from": len(old), "added": new[len(old) :]}
+    grew = kind_of(old) is list and kind_of(new) is list and len(new) > len(old)
+    if grew and (not old or new_text.startswith(old_text[:-1] + b",")):
+        return {"from": len(old), "added": new[len(old) :]}
     return {"is": new}
 
 
@@ -176,31 +177,36 @@ def _place(names: Mapping[str, Any], name: str) -> _Place:
 
 
 def _extend(name: str, value: Any, change: dict[str, Tree]) -> None:
-    if not isinstance(value, list) or len(value) != change["from"]:  # pyright: ignore[reportUnknownArgumentType]
+    if kind_of(value) is not list or len(value) != change["from"]:
         raise CheckpointError(
             f"the step appended to its argument {name!r} of length {change['from']}; now it is {str(value)[:60]!r}",
             hint="the code or an input that is not awaited changed since: finish the run on the code it started with",
         )
-    value.extend(decode(change["added"]))  # pyright: ignore[reportUnknownMemberType]
+    value.extend(decode(change["added"]))
+
+
+def kind_of(value: Any) -> Any:
+    """Its class. Untyped, so that comparing it narrows nothing to lists and dicts of unknown things."""
+    return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def assign(old: Any, new: Any) -> bool:
     """Make `old` equal to `new`, in place, down to the mutable parts that both have. False when it cannot be done."""
-    if type(old) is not type(new):
+    if kind_of(old) is not kind_of(new):
         return False
-    if type(old) is list:
+    if kind_of(old) is list:
         kept = [o if assign(o, n) else n for o, n in zip(old, new, strict=False)]
         old[:] = kept + new[len(kept) :]
-    elif type(old) is dict:
+    elif kind_of(old) is dict:
         kept = {key: old[key] if key in old and assign(old[key], value) else value for key, value in new.items()}
         old.clear()
         old.update(kept)
-    elif type(old) is set:
+    elif kind_of(old) is set:
         old.clear()
         old.update(new)
-    elif type(old) is bytearray:
+    elif kind_of(old) is bytearray:
         old[:] = new
-    elif _is_record(type(old)):
+    elif _is_record(kind_of(old)):
         for field, value in _fields(new):
             if not assign(getattr(old, field, None), value):
                 object.__setattr__(old, field, value)
@@ -214,7 +220,7 @@ def _fields(record: Any) -> Iterator[tuple[str, Any]]:
     if names is not None:
         yield from names.items()
     else:
-        yield from ((name, getattr(record, name)) for name in type(record).__dataclass_fields__)
+        yield from ((name, getattr(record, name)) for name in kind_of(record).__dataclass_fields__)
 
 
 @functools.cache

@@ -34,6 +34,7 @@ from stepwell.model.wait import Wait
 from stepwell.protocol.frames import LogRecord, StartAttempt
 from stepwell.sdk import runtime
 
+
 class Attempt(Pump):
     """`task` is anything with `.fn` and `.id` (and, if it has them, `.retry.when` and the hooks). Several attempts may
     live in one loop. `await attempt.run()` gives the outcome; the other public methods never block.
@@ -325,7 +326,7 @@ def _completed(value: Any) -> Outcome:
     if len(output) > MAX_VALUE:
         return failed(
             CheckpointError(
-                f"the task's return value is {len(output) / 2**20:.1f} MB, more than the {MAX_VALUE // 2**20} MB allowed",
+                f"the task's return value is {len(output) / 2**20:.1f} MB; {MAX_VALUE // 2**20} MB are allowed",
                 code="payload-too-large",
                 hint="store it elsewhere inside a step and return where it is",
             )

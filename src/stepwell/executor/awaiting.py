@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from stepwell.executor.futures import is_own
 from stepwell.executor.primitives_guard import check_owner
 from stepwell.executor.steps import run_step
 from stepwell.executor.transparent import ASYNCIO_FILES, is_transparent
-from stepwell.executor.work import Awaited, callee_of
+from stepwell.executor.work import Awaited, callee_of, is_unstarted
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
@@ -28,9 +27,10 @@ def durable_await(awaited: Any, site: str) -> Any:
     attempt = domain.get()
     if attempt is None:
         return awaited
-    if type(awaited) is CoroutineType:
+    kind: Any = type(awaited)  # pyright: ignore[reportUnknownVariableType]
+    if kind is CoroutineType:
         code = awaited.cr_code
-        if code is _WAIT_FOR and inspect.getcoroutinestate(awaited) == inspect.CORO_CREATED:
+        if code is _WAIT_FOR and is_unstarted(awaited):
             return _wait_for(awaited, site)
         if is_transparent(code):
             if code.co_filename in _LOCKS_AND_QUEUES:

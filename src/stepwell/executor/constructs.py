@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def durable_acm(manager: Any, site: str) -> Any:
     """What `async with manager` enters in its place."""
     attempt = domain.get()
-    kind = type(manager)
+    kind: Any = type(manager)  # pyright: ignore[reportUnknownVariableType]
     if attempt is None or not hasattr(kind, "__aenter__") or not hasattr(kind, "__aexit__"):
         return manager
     if _file_of(kind.__aenter__) in ASYNCIO_FILES:
@@ -50,12 +50,13 @@ class _Entered:
 
     def __init__(self, manager: Any, attempt: Attempt, site: str) -> None:
         self._manager = manager
+        self._kind: Any = type(manager)
         self._attempt = attempt
         self._site = site
 
     @transparent
     async def __aenter__(self) -> Any:
-        entered = await self._ordered("enter", lambda: type(self._manager).__aenter__(self._manager))
+        entered = await self._ordered("enter", lambda: self._kind.__aenter__(self._manager))
         self._attempt.entered.append((self._manager, self._site))
         return entered
 
@@ -63,19 +64,21 @@ class _Entered:
     async def __aexit__(self, *error: Any) -> bool:
         self._attempt.entered = [each for each in self._attempt.entered if each[0] is not self._manager]
         if domain.get() is not self._attempt:  # left by the garbage collector
-            return bool(await type(self._manager).__aexit__(self._manager, *error))
-        return bool(await self._ordered("exit", lambda: type(self._manager).__aexit__(self._manager, *error)))
+            return bool(await self._kind.__aexit__(self._manager, *error))
+        return bool(await self._ordered("exit", lambda: self._kind.__aexit__(self._manager, *error)))
 
     @transparent
     async def _ordered(self, verb: str, begin: Any) -> Any:
-        """The real thing, and a marker that keeps its place in the order. A failure is journaled, and not tried again."""
+        """The real thing, and a marker that keeps its place in the order. A failure is journaled like a step's."""
         attempt = self._attempt
         key = branch_of_task.get().key(f"{verb}:{short_name(type(self._manager).__qualname__)}")
         if not attempt.replaying:
             return await self._live(key, verb, begin())
         recorded = attempt.journal.recorded.get(key)
         again = await self._again(key, verb, begin()) if recorded is not None and recorded.outcome == "value" else None
-        delivery = attempt.expect(key, self._site)  # not before: its turn must not come while the real thing is going on
+        delivery = attempt.expect(
+            key, self._site
+        )  # not before: its turn must not come while the real thing is going on
         record = await turn(attempt, delivery)
         if record is GO:
             if delivery.requests:
@@ -111,11 +114,11 @@ class _Entered:
         held, task.held = task.held, []
         attempt.kick()  # the pump may have come to this entry's turn meanwhile
         for message in held:  # made again, so that it meets the entry's turn
-            asyncio.Task.cancel(task, message)
+            asyncio.Task[Any].cancel(task, message)
         if record.outcome != "value" and verb == "enter":
             attempt.fail(
                 StepwellError(
-                    f"{self._site}: `async with {type(self._manager).__qualname__}` could not be entered again on resume",
+                    f"{self._site}: {type(self._manager).__qualname__} could not be entered again on resume",
                     code="not-reentered",
                     hint="it is entered anew in every process that the run lives in; the attempt is tried again",
                 ),
@@ -148,11 +151,13 @@ class _Kept(Awaited):
 def durable_aiter(source: Any, site: str) -> Any:
     """What `async for … in source` goes through in its place."""
     attempt = domain.get()
-    if attempt is None or not hasattr(type(source), "__aiter__"):
+    kind: Any = type(source)  # pyright: ignore[reportUnknownVariableType]
+    if attempt is None or not hasattr(kind, "__aiter__"):
         return source
-    if isinstance(source, AsyncGeneratorType) and is_transparent(source.ag_code):
+    if kind is AsyncGeneratorType and is_transparent(source.ag_code):
         return source  # nested in the task, or @durable: its awaits are checkpoints, its lines the task's own
-    if _file_of(type(source).__aiter__) in ASYNCIO_FILES or isinstance(source, _Items):  # as_completed in Python 3.13
+    iterates: Any = kind.__aiter__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if _file_of(iterates) in ASYNCIO_FILES or kind is _Items:  # as_completed in Python 3.13
         return source
     return _Items(source, attempt, site, on_resume="skip")
 
@@ -201,8 +206,7 @@ class _Items:
             raise StepwellError(
                 f"{self._site}: the stream broke off after {delivered} items, when its process ended",
                 code="stream-interrupted",
-                hint='choose what a resume does: ctx.stream(source, on_resume="restart") begins anew, "skip" begins anew '
-                "and leaves out what was delivered",
+                hint='choose what a resume does: on_resume="restart" begins anew, "skip" leaves out what was delivered',
             )
         iterator: AsyncIterator[Any] = self._source.__aiter__()
         if self._on_resume == "skip":
@@ -213,7 +217,7 @@ class _Items:
                     raise ReplayDiverged(
                         f"{self._site}: the source of `async for` now ends after {skipped} items; "
                         f"before the process ended it had given {delivered}",
-                        hint='iterate over something that does not shrink, or use ctx.stream(…, on_resume="restart")',
+                        hint="iterate over something that does not shrink between two processes",
                     ) from None
         return iterator
 

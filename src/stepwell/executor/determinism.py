@@ -26,14 +26,14 @@ def install() -> None:
     """Makes this process one that runs tasks. Once is enough; again does nothing."""
     primitives_guard.install()
     _order_as_completed()
-    asyncio.tasks._GatheringFuture = DurableGathering  # type: ignore[attr-defined]  # pyright: ignore
+    asyncio.tasks.__dict__["_GatheringFuture"] = DurableGathering  # private, and not in the type stubs
     _silence(builtins, "print", _is_said_to_the_world)
     _silence(logging.Logger, "handle", lambda *_, **__: True)
     runtime.install_transform(rewrite.rewrite)
 
 
 def _order_as_completed() -> None:
-    original = asyncio.as_completed
+    original: Any = asyncio.as_completed
     if hasattr(original, "__stepwell__"):
         return
 

@@ -48,7 +48,8 @@ class Origins:
             yield own
             return
         if isinstance(error, BaseExceptionGroup):
-            for member in error.exceptions:
+            members: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            for member in members:
                 yield from self._stems(member, cancel_cause, seen)
             return
         cause = error.__cause__ or error.__context__

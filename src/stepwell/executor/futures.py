@@ -85,14 +85,17 @@ class Delivery(DurableFuture):
         super().cancel(self.requests[-1] if self.requests else None)
 
 
-class DurableGathering(asyncio.tasks._GatheringFuture):  # type: ignore[name-defined,misc]  # pyright: ignore
+_GatheringFuture: Any = asyncio.tasks.__dict__["_GatheringFuture"]  # private, and not in the type stubs
+
+
+class DurableGathering(_GatheringFuture):
     """The future that `asyncio.gather` returns."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         attempt = domain.get()
         self.attempt = attempt
         self._ordinal = id(self) if attempt is None else attempt.next_ordinal()
-        super().__init__(*args, **options)
+        super().__init__(*args, **options)  # pyright: ignore[reportUnknownMemberType]
 
     def __hash__(self) -> int:
         return self._ordinal

@@ -54,7 +54,7 @@ class Mailbox:
             self._on_fatal(_full(self._attempt.run_id))
             return
         self.writing = True
-        self._attempt.loop.create_task(self._write(batch))
+        self._attempt.loop.create_task_outside(self._write(batch))
 
     async def _write(self, batch: list[Record]) -> None:
         try:

@@ -185,8 +185,9 @@ class _Limited(Called):
 async def limited(call: StepCall, work: Awaitable[Any]) -> Any:
     """Raises StepTimeout when the step's timeout is over; a `def` step's thread cannot be stopped and runs on."""
     limit = call.options.timeout
+    scope = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as scope:
+        async with scope:
             return await work
     except TimeoutError as error:
         if not scope.expired():

@@ -70,7 +70,7 @@ def failed(
     error: BaseException, *, when: Callable[[BaseException, int], Any] | None = None, attempt: int = 1
 ) -> Failed:
     """The outcome of an attempt that raised `error`. `when` is the retry policy's own word on it."""
-    code = next((code for kind, code in _CODES if isinstance(error, kind)), "error")
+    code = _code_of(error)
     asked = asked_for(when, error, attempt) if code == "error" else error
     own = isinstance(error, StepwellError) and error.code in _HOPELESS
     return Failed(
@@ -81,8 +81,15 @@ def failed(
     )
 
 
+def _code_of(error: BaseException) -> FailureCode:
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return "error"
+
+
 def asked_for(when: Callable[[BaseException, int], Any] | None, error: BaseException, attempt: int) -> BaseException:
-    """What a policy's `when` makes of an error: RetryAfter, AbortRun, or the error itself (it left it to the policy)."""
+    """What a policy's `when` makes of an error: RetryAfter, AbortRun, or the error itself (up to the policy)."""
     decided = when(error, attempt) if when is not None else None
     if isinstance(decided, type) and issubclass(decided, AbortRun):
         decided = AbortRun("the retry policy decided so")

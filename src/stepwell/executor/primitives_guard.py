@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from stepwell.executor.attempt import Attempt
 
-_KINDS = (asyncio.Lock, asyncio.Event, asyncio.Condition, asyncio.Semaphore, asyncio.Barrier, asyncio.Queue)
+_KINDS: tuple[Any, ...] = (
+    asyncio.Lock,
+    asyncio.Event,
+    asyncio.Condition,
+    asyncio.Semaphore,
+    asyncio.Barrier,
+    asyncio.Queue,
+)
 _OWNER = "_stepwell_owner"
 
 

@@ -116,7 +116,7 @@ class Pump:
             self._kicked = True
             self.loop.call_soon_outside(self._pump)
 
-    def control(self, action: Callable[[], object]) -> None:
+    def control(self: Attempt, action: Callable[[], object]) -> None:  # type: ignore[misc]
         """Have the pump do something to the run's own lines that is not in the journal (a request to cancel)."""
         self._controls.append(action)
         self.kick()
@@ -133,12 +133,12 @@ class Pump:
         if not self.dead:
             self.settle()
 
-    def _turn(self) -> None:
+    def _turn(self: Attempt) -> None:  # type: ignore[misc]
         while True:
             while self._controls:
                 self._controls.popleft()()
             self._drain()
-            if self.dead or self.ended or not self._deliver_next():  # type: ignore[attr-defined]
+            if self.dead or self.ended or not self._deliver_next():
                 return
 
     def _drain(self) -> None:
@@ -148,7 +148,7 @@ class Pump:
             if not handle.cancelled():
                 handle._run()  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
-    def _deliver_next(self) -> bool:
+    def _deliver_next(self: Attempt) -> bool:  # type: ignore[misc]
         if self.replaying:
             return self._deliver_recorded()
         if not self._live:

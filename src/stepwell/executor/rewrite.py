@@ -63,7 +63,8 @@ def _rewrite_within(wrapper: FunctionType, inner: FunctionType, kind: str) -> Ca
         if getattr(held, "__wrapped__", None) is inner and transparent.is_rewritten(held.__code__):
             return wrapper  # rewritten before
     raise ConfigError(
-        f"@{kind} stands above another decorator of {inner.__qualname__!r} ({_place(inner)}), and cannot see through it",
+        f"@{kind} stands above another decorator of {inner.__qualname__!r} ({_place(inner)}), "
+        "and cannot see through it",
         hint=f"put @{kind} closest to the function: the other decorators above it",
     )
 
@@ -130,12 +131,12 @@ class _Rewriter(ast.NodeTransformer):
     def __init__(self, file: str) -> None:
         self.file = file
 
-    def visit_Await(self, node: ast.Await) -> ast.AST:  # noqa: N802 - the visitor's protocol
+    def visit_Await(self, node: ast.Await) -> ast.AST:
         self.generic_visit(node)
         node.value = self._ask(AWAIT, node.value, node.lineno)
         return node
 
-    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:  # noqa: N802 - the visitor's protocol
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:
         self.generic_visit(node)
         node.iter = self._ask(AITER, node.iter, node.lineno)
         return node
@@ -146,7 +147,7 @@ class _Rewriter(ast.NodeTransformer):
             node.iter = self._ask(AITER, node.iter, node.iter.lineno)
         return node
 
-    def visit_AsyncWith(self, node: ast.AsyncWith) -> ast.AST:  # noqa: N802 - the visitor's protocol
+    def visit_AsyncWith(self, node: ast.AsyncWith) -> ast.AST:
         self.generic_visit(node)
         for item in node.items:
             item.context_expr = self._ask(ACM, item.context_expr, item.context_expr.lineno)

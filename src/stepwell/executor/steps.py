@@ -83,7 +83,7 @@ async def perform(attempt: Attempt, work: Work, arguments: Arguments | None, rec
     domain.set(None)
     try:
         value = await work.start()
-    except (asyncio.CancelledError, Exception) as raised:
+    except (asyncio.CancelledError, Exception) as raised:  # noqa: BLE001 - a step's edge: it becomes its outcome
         error = raised
     finally:  # also for what ends the process: KeyboardInterrupt, SystemExit
         domain.set(attempt)
@@ -129,7 +129,7 @@ async def turn(attempt: Attempt, delivery: Delivery, origin: int | None = None) 
 
 def _cancel_at_next_await(task: DurableTask, message: Any) -> None:
     """A request to cancel came while the outcome was there already: as in plain asyncio it hits the next await."""
-    asyncio.Task.cancel(task, message)
+    asyncio.Task[Any].cancel(task, message)
     task.uncancel()  # the request was counted when it came
 
 

@@ -1,4 +1,4 @@
-"""The bodies of a run's entries, packed and unpacked, each as a delta of the one before it of the same name if it pays."""
+"""The bodies of a run's entries, packed and unpacked: each as a delta of the last one of its name, if it pays."""
 
 from __future__ import annotations
 

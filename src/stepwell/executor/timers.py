@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DurableTimer(asyncio.TimerHandle):
-    """A timer of a run. absolute: set for a moment of the calendar, which no retry shifts. nested: set inside a step."""
+    """A timer of a run. absolute: for a moment of the calendar, which no retry shifts. nested: set inside a step."""
 
     __slots__ = ("_timers", "absolute", "fired", "key", "nested")
 
@@ -95,7 +95,7 @@ class Timers:
         return min((timer.due for timer in self.unfired()), default=None)
 
     def shift(self, seconds: float) -> None:
-        """Between attempts asyncio's clock stands still: a `timeout(30)` around the failed step starts with 30 again."""
+        """Between attempts asyncio's clock stands still: a `timeout(30)` around the failed step has its 30 again."""
         for timer in self._pending.values():
             if not timer.absolute:
                 timer._when += seconds  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]

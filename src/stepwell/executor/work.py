@@ -71,8 +71,13 @@ class Called:
 
 def close_unstarted(awaited: Any) -> None:
     """Else Python warns that it "was never awaited". Closing what has not begun runs nothing of it."""
-    if type(awaited) is CoroutineType and inspect.getcoroutinestate(awaited) == inspect.CORO_CREATED:
+    if is_unstarted(awaited):
         awaited.close()
+
+
+def is_unstarted(awaited: Any) -> bool:
+    kind: Any = type(awaited)  # pyright: ignore[reportUnknownVariableType]
+    return kind is CoroutineType and inspect.getcoroutinestate(awaited) == inspect.CORO_CREATED
 
 
 def callee_of(awaited: Any) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from stepwell.executor import steps
 from stepwell.executor.journal import branch_of
@@ -81,7 +81,7 @@ def _no_completed_step_ran_twice(run: Run, failing: str) -> None:
 
 
 @contextmanager
-def _failing_once(key: str) -> Iterator[None]:
+def _failing_once(key: str) -> Generator[None]:
     original = steps.perform
     left = [key]
 
@@ -89,7 +89,7 @@ def _failing_once(key: str) -> Iterator[None]:
         if record.key in left:
             left.remove(record.key)
             attempt.executed.remove(record.key)
-            work = _Failing(work)
+            work = cast("Work", _Failing(work))
         await original(attempt, work, arguments, record)
 
     steps.perform = perform

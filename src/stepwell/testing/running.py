@@ -99,11 +99,13 @@ async def check_every_prefix(
     """Runs a task, then kills and resumes it after every one of its checkpoints, in this process.
 
     Each resume must come to the same result, leave the journal before it as it was, not run again what was journaled,
-    and do the rest. Then one run is killed after every entry it stores, one more is suspended at every wait
-    (`suspend`), and for each step one more has that step fail once and is retried (`retries`). `effects`: what the steps
-    wrote     down, compared too. same_work=False: the task's work depends on real time or chance. alike: what of the task's value
-    is the same whatever order its steps end in, e.g. `sorted`; a replay of the whole journal gives exactly the same. strict: warnings of what
-    cannot be replayed are errors. cuts: only these prefixes, by their number of entries. Returns the first result.
+    and do the rest. Then one run is killed after every entry it stores, for each step one more run has that step fail
+    once and is retried (`retries`), and one is suspended at every wait (`suspend`).
+
+    effects: what the steps wrote down, compared too. same_work=False: the work depends on real time or chance.
+    alike: what of the task's value is the same whatever order its steps end in, e.g. `sorted`; a replay of the whole
+    journal gives exactly the same. strict: what cannot be replayed faithfully is an error where it can be noticed.
+    cuts: only these prefixes, by their number of entries. Returns the first, uninterrupted result.
 
     Raises:
         AssertionError: it names the prefix, and what came out differently.

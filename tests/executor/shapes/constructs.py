@@ -109,8 +109,7 @@ async def async_for_and_comprehension() -> Any:
     out = [await fetch(x) async for x in numbers(3)]
     async for x in numbers(2):
         out.append(await fetch(x))
-    else:
-        out.append("else")
+    out.append("else")
     return [*out, *[y async for y in numbers(2)]]
 
 
