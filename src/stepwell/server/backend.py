@@ -15,6 +15,7 @@ from stepwell.server.auth import Authenticator
 from stepwell.server.gateway import Gateway
 from stepwell.server.hints import Hints
 from stepwell.server.settings import Settings
+from stepwell.server.triggers import Triggers
 from stepwell.services.runner import running
 from stepwell.storage.database import Database
 from stepwell.storage.event import CHILDREN, READY, RUNS
@@ -32,6 +33,7 @@ class Backend:
     authenticator: Authenticator
     hints: Hints
     gateway: Gateway
+    triggers: Triggers
     loop: asyncio.AbstractEventLoop
     draining: bool = field(default=False)
 
@@ -60,7 +62,10 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
         gateway = await stack.enter_async_context(Gateway(db, settings, hints))
         _listen(listener, gateway, hints)
         await stack.enter_async_context(running(db, settings.sweep))
-        yield Backend(settings, db, listener, Authenticator(db), hints, gateway, asyncio.get_running_loop())
+        triggers = Triggers(db)
+        stack.push_async_callback(triggers.close)
+        loop = asyncio.get_running_loop()
+        yield Backend(settings, db, listener, Authenticator(db), hints, gateway, triggers, loop)
 
 
 def _listen(listener: Listener, gateway: Gateway, hints: Hints) -> None:

@@ -47,6 +47,8 @@ class ChildrenWatch:
                 await self._look()
             except ConnectionFailed as error:
                 _log.warning("cannot look for ended children", reason=error.message)
+            except Exception as error:  # noqa: BLE001 - a loop like a service's: it must outlive whatever one look brings
+                _log.error("looking for ended children failed", exc_info=error)
             try:
                 async with asyncio.timeout(self._poll if self._waiting else None):
                     await self._wake.wait()

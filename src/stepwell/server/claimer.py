@@ -75,8 +75,8 @@ class Claimer:
         except ConnectionFailed as error:
             _log.warning("cannot claim", reason=error.message)
             return 0
-        except StepwellError as error:
-            _log.error("claim refused", worker=connection.worker_id, code=error.code, reason=error.message)
+        except Exception as error:  # noqa: BLE001 - a loop like a service's: it must outlive whatever one claim brings
+            _log.error("claim failed", worker=connection.worker_id, exc_info=error)
             return 0
         if connection.closed.is_set():
             await give_back(self._db, connection.worker_id, started)

@@ -17,26 +17,38 @@ import structlog
 from stepwell.errors import ConnectionFailed, StepwellError
 
 Item = TypeVar("Item")
-Commit = Callable[[Sequence[Item]], Awaitable[Sequence[StepwellError | None]]]
+Outcome = TypeVar("Outcome")
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 _log = structlog.get_logger("stepwell.gateway")
 
 
-class Committer(Generic[Item]):
-    """Commits items in batches of at most `most`. Runs while its `run()` does; what is queued then is dropped."""
+class Committer(Generic[Item, Outcome]):
+    """Commits items in batches of at most `most`. Runs while its `run()` does; what is queued then is dropped.
 
-    def __init__(self, name: str, commit: Commit[Item], *, most: int = 500) -> None:
+    hold: while Postgres is away items are held and tried again, which only verbs that may be repeated can bear.
+    Otherwise each of them is refused with what Postgres said.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome | StepwellError]]],
+        *,
+        most: int = 500,
+        hold: bool = True,
+    ) -> None:
         self.name = name
         self._commit = commit
         self._most = most
-        self._queued: deque[tuple[Item, asyncio.Future[StepwellError | None]]] = deque()
+        self._hold = hold
+        self._queued: deque[tuple[Item, asyncio.Future[Outcome | StepwellError]]] = deque()
         self._something = asyncio.Event()
 
-    def submit(self, item: Item) -> asyncio.Future[StepwellError | None]:
-        """Queue an item. Its future holds None once it is committed, or why it was refused."""
-        future: asyncio.Future[StepwellError | None] = asyncio.get_running_loop().create_future()
+    def submit(self, item: Item) -> asyncio.Future[Outcome | StepwellError]:
+        """Queue an item. Its future holds what the commit gave for it, or why it was refused."""
+        future: asyncio.Future[Outcome | StepwellError] = asyncio.get_running_loop().create_future()
         self._queued.append((item, future))
         self._something.set()
         return future
@@ -53,13 +65,15 @@ class Committer(Generic[Item]):
                 if not future.done():
                     future.set_result(outcome)
 
-    async def _flush(self, items: list[Item]) -> Sequence[StepwellError | None]:
-        """Commit, again and again while Postgres is away: items are held, not refused. Each verb may be repeated."""
+    async def _flush(self, items: list[Item]) -> Sequence[Outcome | StepwellError]:
+        """Commit, again and again while Postgres is away if items are held."""
         pause = _FIRST_PAUSE
         while True:
             try:
                 return await self._commit(items)
             except ConnectionFailed as error:
+                if not self._hold:
+                    return [error] * len(items)
                 _log.warning("holding what cannot be written", what=self.name, items=len(items), reason=error.message)
             except StepwellError as error:
                 return await self._one_by_one(items, error)
@@ -71,7 +85,7 @@ class Committer(Generic[Item]):
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _one_by_one(self, items: list[Item], error: StepwellError) -> Sequence[StepwellError | None]:
+    async def _one_by_one(self, items: list[Item], error: StepwellError) -> Sequence[Outcome | StepwellError]:
         if len(items) == 1:
             return [error]
         return [(await self._flush([item]))[0] for item in items]

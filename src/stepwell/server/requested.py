@@ -41,7 +41,7 @@ class Requests:
         self._unanswered: dict[str, set[asyncio.Future[StepwellError | None]]] = {}
         self._answering: set[asyncio.Task[None]] = set()
         worker_id = connection.worker_id
-        self._committers: dict[type[Any], Committer[Any]] = {
+        self._committers: dict[type[Any], Committer[Any, None]] = {
             WriteJournal: Committer("journal", partial(checkpoint.write_journal, db, worker_id)),
             Suspend: Committer("suspend", partial(suspend.suspend, db, worker_id)),
             Finish: Committer("finish", partial(finish.finish, db, worker_id)),

@@ -33,8 +33,8 @@ class Ledger:
 
 
 @asynccontextmanager
-async def committing(ledger: Ledger) -> AsyncIterator[Committer[int]]:
-    committer: Committer[int] = Committer("test", ledger.commit)
+async def committing(ledger: Ledger) -> AsyncIterator[Committer[int, None]]:
+    committer: Committer[int, None] = Committer("test", ledger.commit)
     task = asyncio.create_task(committer.run())
     try:
         yield committer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 
 from starlette.responses import Response
@@ -12,6 +13,9 @@ from stepwell.protocol import operations
 from stepwell.protocol.fleet import Health
 from stepwell.server import openapi
 from stepwell.server.requests import Answer, Call
+
+PATIENCE = 2.0
+"""Seconds after which a database that does not answer counts as away."""
 
 
 async def live(call: Call) -> Health:
@@ -26,8 +30,9 @@ async def ready(call: Call) -> Answer:
 
 async def _database(call: Call) -> str:
     try:
-        await environments.get_environment(call.backend.db, "any")  # the cheapest of all reads
-    except StepwellError:
+        async with asyncio.timeout(PATIENCE):
+            await environments.get_environment(call.backend.db, "any")  # the cheapest of all reads
+    except (StepwellError, TimeoutError):
         return "database-unavailable"
     return "ok"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from stepwell.engine import batches, observe, trigger
-from stepwell.errors import ApiError, StepwellError
+from stepwell.engine import batches, observe
+from stepwell.errors import ApiError
 from stepwell.model.task import TaskDeclaration
 from stepwell.protocol import operations
 from stepwell.protocol.fleet import Tasks, TaskView
@@ -26,9 +26,7 @@ async def trigger_one(call: Call) -> Answer:
         request_key=call.header(REQUEST_KEY),
         traceparent=call.header("traceparent"),
     )
-    [outcome] = await trigger.trigger(call.backend.db, call.environment_id, [request])
-    if isinstance(outcome, StepwellError):
-        raise outcome
+    outcome = await call.backend.triggers.trigger(call.environment_id, request)
     call.backend.gateway.work_came(call.environment_id)
     body = Triggered(id=outcome.run_id, is_cached=outcome.cached)
     return Answer(body, headers=public_token(call.environment, [f"read:runs:{outcome.run_id}"]))

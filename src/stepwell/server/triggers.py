@@ -1,0 +1,43 @@
+"""Triggers that arrive together are committed together, one transaction for all of an environment."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from stepwell.engine import trigger
+from stepwell.errors import StepwellError
+from stepwell.model.trigger import Triggered, TriggerRequest
+from stepwell.server.committer import Committer
+from stepwell.storage.database import Database
+
+
+class Triggers:
+    """A committer for each environment that has triggered something here. Ended by `close`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._committers: dict[str, Committer[TriggerRequest, Triggered]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def trigger(self, environment_id: str, request: TriggerRequest) -> Triggered:
+        """The run, once it is committed. Raises what the engine refuses it with; ConnectionFailed without Postgres."""
+        committer = self._committers.get(environment_id)
+        if committer is None:
+            committer = self._begin(environment_id)
+        outcome = await committer.submit(request)
+        if isinstance(outcome, StepwellError):
+            raise outcome
+        return outcome
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, environment_id: str) -> Committer[TriggerRequest, Triggered]:
+        commit = partial(trigger.trigger, self._db, environment_id)
+        committer: Committer[TriggerRequest, Triggered] = Committer("triggers", commit, hold=False)
+        self._committers[environment_id] = committer
+        self._tasks.append(asyncio.create_task(committer.run(), name=f"stepwell-triggers {environment_id}"))
+        return committer
