@@ -73,7 +73,7 @@ class Arguments:
         """The text of a value that the codec knows. What may change is remembered as it is before the step."""
         kind = kind_of(value)
         if _is_users(kind):
-            attributes: dict[str, Any] = vars(value)
+            attributes: dict[str, Any] = value.__dict__
             for attribute, part in attributes.items():
                 if not attribute.startswith("__"):
                     self._remember(_Place(f"{name}.{attribute}", part, value, attribute))

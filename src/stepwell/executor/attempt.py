@@ -224,6 +224,16 @@ class Attempt(Pump):
                 return entry
         return None
 
+    def leave_replay(self) -> bool:
+        """The task has failed, perhaps while other branches still had outcomes in the journal (stored in one write
+        with the failure). Nothing of them is delivered or begun any more. False: the journal says something else."""
+        if self._first_unreached() is not None:
+            return False
+        if self.replaying:
+            self.journal.leave()
+            self.forget_deferred()
+        return True
+
     def superseding(self, error: BaseException) -> Record | None:
         """The marker that lets the next attempt go on before the step that this one failed by. None: it failed by
         the task's own doing, and the next attempt replays to the same place."""

@@ -49,12 +49,12 @@ async def _after_failure(attempt: Attempt, error: Exception) -> None:
     retry = getattr(attempt.task, "retry", None)
     outcome = failed(error, when=getattr(retry, "when", None), attempt=attempt.number)
     attempt.failing = outcome
-    if attempt.unjournaled or attempt.replaying:
+    if attempt.unjournaled:
         return
     marker = attempt.superseding(error)
     if _is_last(attempt, outcome):
         await _hook(attempt, "on_failure", error)
-    if marker is not None and not outcome.no_retry:
+    if marker is not None and not outcome.no_retry and attempt.leave_replay():
         await turn(attempt, attempt.post(marker))
 
 

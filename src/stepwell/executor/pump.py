@@ -216,6 +216,11 @@ class Pump:
             if not delivery.done():
                 delivery.set_result(GO)
 
+    def forget_deferred(self) -> None:
+        """What was in flight when the process died is not begun again."""
+        self._live = True
+        self._deferred.clear()
+
     def _announce_attempt(self) -> None:
         """A later attempt (or a fork) goes on at another time than its journal ends: asyncio's timers shift with it."""
         key = f"{ATTEMPT}#{self.number}"
