@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stepwell.worker.main import Worker, WorkerSettings
-from tests.worker.scripted import KEY, ScriptedServer
+from tests.worker.scripted import KEY, PATIENCE, ScriptedServer
 
 SAMPLES = Path(__file__).parent / "samples.py"
 StartWorker = Callable[..., Awaitable[Worker]]
@@ -59,7 +59,16 @@ class Pipe:
 
     async def read(self) -> str:
         """What one writer writes; waits for it."""
-        return await asyncio.to_thread(Path(self.path).read_text)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        loop = asyncio.get_running_loop()
+        try:
+            readable = asyncio.Event()
+            loop.add_reader(descriptor, readable.set)
+            await asyncio.wait_for(readable.wait(), PATIENCE)
+            return os.read(descriptor, 4096).decode()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
 
 @pytest.fixture

@@ -164,8 +164,9 @@ async def wait_durably() -> str:
 
 @task
 async def clean_up(pipe: str) -> None:
-    """Tells a named pipe that it could clean up, with awaits."""
+    """Tells a named pipe that it waits, and later that it could clean up, with awaits."""
     await checkpoint("began", pid=os.getpid())
+    Path(pipe).write_text("waiting")
     try:
         await asyncio.sleep(4)
     finally:
@@ -183,3 +184,21 @@ async def kill_parent() -> None:
     await checkpoint("began", pid=os.getpid())
     os.kill(os.getppid(), 9)
     time.sleep(20)
+
+
+@task
+async def say_name(name: str, file: str) -> None:
+    print(name, "began")
+    await checkpoint("began", pid=os.getpid())
+    await until_exists(file)
+    print(name, "ended")
+
+
+@task
+async def talk_between() -> str:
+    print("before")
+    sys.stdout.write("before too\n")
+    await checkpoint("half")
+    await asyncio.sleep(3600)
+    print("after")
+    return "done"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -40,11 +39,11 @@ async def contained(request: pytest.FixtureRequest, start_worker: StartWorker) -
 
 
 @pytest.fixture
-async def neighbour(server: ScriptedServer, contained: Worker, tmp_path: Path) -> AsyncIterator[Neighbour]:
+async def neighbour(server: ScriptedServer, contained: Worker, tmp_path: Path) -> Neighbour:
     file = tmp_path / "neighbour"
     run_id = await server.start("say_and_wait", {"file": str(file)})
     await server.step_value(run_id, "began")
-    yield Neighbour(server, run_id, file)
+    return Neighbour(server, run_id, file)
 
 
 async def failure_of(server: ScriptedServer, run_id: str, *, crashed: bool = True) -> Failure:

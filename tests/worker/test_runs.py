@@ -149,6 +149,7 @@ async def test_a_canceled_run_may_clean_up_and_is_not_written_any_more(
     server: ScriptedServer, worker: Worker, pipe: Pipe
 ) -> None:
     run_id = await server.start("clean_up", {"pipe": pipe.path})
+    assert await pipe.read() == "waiting"
     began = await server.step_value(run_id, "began")
     await server.say(CancelRun(run_id, began.epoch, 5.0))
     assert await pipe.read() == "cleaned up"

@@ -39,19 +39,19 @@ class Speaker:
 
     logs: RunLogs
     replaying: Callable[[], bool] = lambda: False
-    partial: dict[str, str] = field(default_factory=dict[str, str])  # unfinished lines, by stream
+    partial: dict[tuple[str, bool], str] = field(default_factory=dict[tuple[str, bool], str])  # unfinished lines
 
-    def say(self, stream: str, text: str) -> None:
+    def say(self, stream: str, text: str, *, piped: bool = False) -> None:
         """Keep the whole lines of this text, and the rest until it is finished."""
         if self.silent:
             return
-        *lines, rest = (self.partial.pop(stream, "") + text).split("\n")
+        *lines, rest = (self.partial.pop((stream, piped), "") + text).split("\n")
         if len(rest) > _PARTIAL:
             lines, rest = [*lines, rest], ""
         for line in lines:
             self._line(stream, line)
         if rest:
-            self.partial[stream] = rest
+            self.partial[stream, piped] = rest
 
     @property
     def silent(self) -> bool:
@@ -61,7 +61,7 @@ class Speaker:
 
     def end(self) -> None:
         """Keep what was never finished."""
-        for stream, rest in self.partial.items():
+        for (stream, _), rest in self.partial.items():
             self._line(stream, rest)
         self.partial.clear()
 
@@ -168,7 +168,7 @@ class Capture:
     def _from_pipe(self, stream: str, received: bytes) -> None:
         text = received.decode(errors="replace")
         if len(self._speakers) == 1:
-            next(iter(self._speakers.values())).say(stream, text)
+            next(iter(self._speakers.values())).say(stream, text, piped=True)
         else:
             self._to_console(text)
 

@@ -100,12 +100,24 @@ class ForkServer:
     def _fork(self, request: forking.Fork, descriptors: list[int]) -> None:
         parent = os.getpid()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # threads alive: the child executes a new program at once
+            # Threads are alive only if the child executes a new program at once.
+            warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            self._be_executor(Birth(parent, request.memory, request.control_groups, *descriptors, self._console))
+            channel, out_read, out_write, err_read, err_write = descriptors
+            self._be_executor(
+                Birth(
+                    parent=parent,
+                    memory=request.memory,
+                    control_groups=request.control_groups,
+                    channel=channel,
+                    stdout_read=out_read,
+                    stdout_write=out_write,
+                    stderr_read=err_read,
+                    stderr_write=err_write,
+                    console=self._console,
+                )
+            )
         self._executors.add(pid)
         self._tell(forking.Forked(request.id, pid))
 

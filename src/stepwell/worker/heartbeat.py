@@ -66,27 +66,33 @@ class HeartbeatThreads:
         connection = _connect(self._url, self._seconds / 2)
         failures = 0
         delay = self._seconds
-        while not self._stop.wait(delay):
-            held = self._leases.held()
-            asked_at = time.monotonic()
-            try:
-                reply = self._ask(connection, held)
-            except (OSError, http.client.HTTPException, msgspec.DecodeError, _Refused) as error:
-                connection.close()
-                connection = _connect(self._url, self._seconds / 2)
-                failures += 1
-                delay = min(self._seconds, _FIRST_RETRY * 2 ** min(failures, 8), self._seconds / 4)
-                if failures in (1, 10, 100):
-                    _log.warning("heartbeat failed (%d in a row): %s: %s", failures, type(error).__name__, error)
-                continue
-            if failures:
-                _log.info("heartbeat answered again after %d failures", failures)
-            failures = 0
-            self._leases.clock_seen(reply.now, asked_at)
-            lost = set(reply.lost)
-            self._leases.renewed([lease for lease in held if lease[0] not in lost], asked_at)
-            self._replied(reply, held)
-            delay = max(0.0, asked_at + self._seconds - time.monotonic())
+        try:
+            while not self._stop.wait(delay):
+                asked_at = time.monotonic()
+                try:
+                    self._renew(connection, asked_at)
+                except (OSError, http.client.HTTPException, msgspec.DecodeError, _Refused) as error:
+                    connection.close()
+                    connection = _connect(self._url, self._seconds / 2)
+                    failures += 1
+                    delay = min(_FIRST_RETRY * 2 ** min(failures, 8), self._seconds / 4)
+                    if failures in (1, 10, 100):
+                        _log.warning("heartbeat failed (%d in a row): %s: %s", failures, type(error).__name__, error)
+                else:
+                    if failures:
+                        _log.info("heartbeat answered again after %d failures", failures)
+                    failures = 0
+                    delay = max(0.0, asked_at + self._seconds - time.monotonic())
+        finally:
+            connection.close()
+
+    def _renew(self, connection: http.client.HTTPConnection, asked_at: float) -> None:
+        held = self._leases.held()
+        reply = self._ask(connection, held)
+        self._leases.clock_seen(reply.now, asked_at)
+        lost = set(reply.lost)
+        self._leases.renewed([lease for lease in held if lease[0] not in lost], asked_at)
+        self._replied(reply, held)
 
     def _ask(self, connection: http.client.HTTPConnection, held: list[tuple[str, int]]) -> HeartbeatReply:
         headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": "application/json"}

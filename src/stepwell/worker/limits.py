@@ -75,10 +75,16 @@ class Limits:
             self._last_pid = last_pid
         for executor in executors:
             family = self._families[executor.pid]
-            # The peak of the executor itself: memory that was freed again between two looks counts as well.
-            used = max(processes.peak(executor.pid), processes.resident(executor.pid))
-            used += sum(processes.resident(pid) for pid in family[1:])
-            if used > executor.memory:
-                executor.kill("memory", used=used)
-            elif len(family) > self._max_processes:
+            if len(family) > self._max_processes:
                 executor.kill("processes", used=len(family))
+            elif (used := _memory(family)) > executor.memory:
+                executor.kill("memory", used=used)
+
+
+def _memory(family: list[int]) -> int:
+    """Bytes of an executor and what it has started."""
+    executor, *others = family
+    # The peak of the executor itself: memory that was freed again between two looks counts as well.
+    used = max(processes.peak(executor), processes.resident(executor))
+    # Forked children share pages with it: only their part of each counts.
+    return used + sum(processes.proportional(pid) for pid in others)
