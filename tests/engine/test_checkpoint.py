@@ -104,6 +104,16 @@ async def test_nobody_but_the_owner_under_its_epoch_can_write(world: World) -> N
     assert await world.write(again, entry(1)) is None
 
 
+async def test_a_stale_write_beside_one_of_the_new_epoch_is_refused(world: World) -> None:
+    stale = await world.started()
+    await world.lease_runs_out(stale.run_id)
+    await rescue.rescue_expired(world.db)
+    [again] = await world.claim()
+    writes = [WriteJournal(stale.run_id, epoch, [entry(0)]) for epoch in (stale.epoch, again.epoch, stale.epoch)]
+    answers = await write_journal(world.db, world.worker, writes)
+    assert [type(answer) for answer in answers] == [LeaseLost, type(None), LeaseLost]
+
+
 async def test_nothing_is_written_once_a_cancel_is_committed(world: World) -> None:
     """Many writers race one cancel: whatever was acknowledged is there, and nothing came after."""
     attempt = await world.started()

@@ -139,7 +139,7 @@ async def test_the_environment_s_limit_holds_over_its_queues(world: World) -> No
     assert await world.claim(10) == []
 
 
-async def overlap(world: World, limit: int, claimers: int, runs: int) -> int:
+async def overlap(world: World, limit: int | None, claimers: int, runs: int) -> int:
     """Let claimers compete for a queue; the most runs of it that any of them saw executing at once."""
     manifest = Manifest((TaskDeclaration("shared", queue="narrow"),), (QueueDeclaration("narrow", limit),))
     await world.join("worker-0", manifest)
@@ -174,6 +174,11 @@ async def test_eight_claimers_never_exceed_a_limit_of_two(world: World) -> None:
 
 async def test_eight_claimers_never_exceed_a_limit_of_ten(world: World) -> None:
     assert await overlap(world, 10, 8, 150) <= 10
+
+
+async def test_eight_claimers_never_exceed_the_environment_s_limit(world: World) -> None:
+    await environments.set_limit(world.db, world.environment_id, 2)
+    assert await overlap(world, None, 8, 60) <= 2
 
 
 async def test_leases_never_exceed_a_limit_at_any_commit(world: World) -> None:

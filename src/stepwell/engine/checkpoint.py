@@ -61,8 +61,7 @@ async def write_journal(db: Database, worker_id: str, writes: Sequence[WriteJour
 
 
 async def _write(tx: Tx, worker_id: str, writes: Sequence[WriteJournal]) -> list[StepwellError | None]:
-    leases = sorted({(write.run_id, write.epoch) for write in writes})
-    fenced = await lease.fence(tx, worker_id, leases)
+    fenced = await lease.fence(tx, worker_id, sorted({write.run_id for write in writes}))
     stored = await _stored(tx, writes, fenced)
     spawning = [write for write in writes if write.spawns and write.run_id in fenced]
     lineage = await _lineage(tx, spawning, fenced)

@@ -64,8 +64,8 @@ def _problems(error: Any) -> list[dict[str, str]]:
     if isinstance(missing, str):
         return [{"field": _dotted([*path, missing.strip('"')]), "reason": "is required"}]
     unexpected = getattr(error.kind, "unexpected", None)
-    if isinstance(unexpected, list):
-        names: list[str] = unexpected
+    if unexpected:
+        names: list[str] = list(unexpected)
         return [{"field": _dotted([*path, name]), "reason": "is not a parameter"} for name in names[:_MOST_PROBLEMS]]
     return [{"field": _dotted(path), "reason": str(error.message)[:500]}]
 

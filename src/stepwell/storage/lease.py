@@ -31,9 +31,9 @@ async def held_in_environment(tx: Tx, environment_id: str) -> int:
     return await tx.fetchval(_sql.held_in_environment, environment_id)
 
 
-async def fence(tx: Tx, worker_id: str, leases: Leases) -> dict[str, Fenced]:
-    """Those of these leases that are the worker's, locked against rescue and cancel until the commit."""
-    return {row["run_id"]: Fenced(**dict(row)) for row in await tx.fetch(_sql.fence, worker_id, *_arrays(leases))}
+async def fence(tx: Tx, worker_id: str, run_ids: Sequence[str]) -> dict[str, Fenced]:
+    """The worker's leases of these runs, locked against rescue and cancel until the commit. Compare their epochs."""
+    return {row["run_id"]: Fenced(**dict(row)) for row in await tx.fetch(_sql.fence, worker_id, list(run_ids))}
 
 
 async def renew(tx: Tx, worker_id: str, leases: Leases, seconds: float) -> set[str]:

@@ -4,12 +4,11 @@ SELECT count(*) FROM lease WHERE environment_id = $1
 
 -- name: fence
 -- Locks the leases of a writer against rescue, cancel and the like until its commit, and says where each journal ends.
--- KEY SHARE: heartbeats, which only move expires_at, are not held up. Arrays: $2 run, $3 epoch; $1 worker.
+-- KEY SHARE: heartbeats, which only move expires_at, are not held up. $1 worker, $2 runs.
 SELECT lease.run_id, lease.epoch, run.attempt, run.environment_id,
        coalesce((SELECT max(seq) FROM checkpoint WHERE checkpoint.run_id = lease.run_id), -1) AS last
 FROM lease JOIN run ON run.id = lease.run_id
-JOIN unnest($2::text[], $3::integer[]) AS f (run_id, epoch) ON f.run_id = lease.run_id AND f.epoch = lease.epoch
-WHERE lease.worker_id = $1
+WHERE lease.worker_id = $1 AND lease.run_id = ANY($2)
 ORDER BY lease.run_id
 FOR KEY SHARE OF lease
 
