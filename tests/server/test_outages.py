@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from stepwell.protocol.frames import Done, Draining, Finish
+from stepwell.protocol.frames import CancelRun, Done, Draining, Finish, Room, StartAttempt
 from stepwell.storage.database import Database
 from tests.server.processes import ServerProcess
 from tests.server.scripted import ScriptedWorker, entry, journal
@@ -158,8 +158,6 @@ async def test_two_servers_side_by_side_share_the_work(own: Tenant, way: Outage)
         other = await own.trigger("greet")
         attempt = await elsewhere.start()
         await own.http.post(f"/api/v2/runs/{other}/cancel", json={})
-        from stepwell.protocol.frames import CancelRun
-
         assert (await elsewhere.expect(CancelRun)).run_id == attempt.run_id == other
         await elsewhere.disconnect()
     finally:
@@ -175,8 +173,11 @@ async def test_a_server_told_to_end_says_so_first_and_ends_clean(database_url: s
         attempt = await worker.start()
         process.terminate()
         await worker.expect(Draining)
+        await worker.send(Room(1))
+        late = await tenant.trigger("greet")
         assert (await tenant.http.get("/readyz")).json()["status"] == "draining"
         assert isinstance(await worker.complete(attempt), Done), "what is in flight is still taken"
+        assert (await tenant.run(late))["status"] == "QUEUED", "no new run is given out"
         assert await asyncio.to_thread(process.stop) == 0
     await tenant.http.aclose()
 
@@ -221,3 +222,73 @@ def test_a_database_without_the_schema_is_named_with_the_remedy(make_database) -
         process.start()
     migrated = ServerProcess(url, auto_migrate="true").start()
     assert migrated.stop() == 0
+
+
+async def test_without_any_notification_everything_is_found_by_looking(
+    database_url: str, database: Database, own: Tenant
+) -> None:
+    async with Outage(database_url) as notifications:
+        deaf = ServerProcess(database_url, database_direct_url=notifications.url, **QUICK)
+        await asyncio.to_thread(deaf.start)
+        try:
+            notifications.begin()
+            elsewhere = ScriptedWorker(deaf.url, own.key, "greet")
+            await elsewhere.connect()
+            await elsewhere.send(Room(1))
+            began = time.monotonic()
+            run_id = await own.trigger("greet")  # at another server: the deaf one is not told
+            attempt = await elsewhere.expect(StartAttempt)
+            assert time.monotonic() - began < 3
+            await own.http.post(f"/api/v2/runs/{run_id}/cancel", json={})
+            beat = {"worker_id": elsewhere.worker_id, "leases": [[run_id, attempt.epoch]]}
+            reply = (await own.http.post("/api/v1/worker/heartbeat", json=beat)).json()
+            assert reply["canceled"] == [run_id], "the heartbeat tells what no notification did"
+            await elsewhere.disconnect()
+        finally:
+            await asyncio.to_thread(deaf.stop)
+
+
+async def test_every_acknowledged_trigger_is_there_after_the_server_was_killed(
+    own: Tenant, own_server: ServerProcess
+) -> None:
+    async with own.worker("greet"):
+        pass  # declares the task
+    acknowledged: dict[int, str] = {}
+    numbers = iter(range(200))
+    killed = asyncio.Event()
+
+    async def call(number: int) -> bool:
+        """One call, made again with the same key by whoever got no answer."""
+        headers = {"x-trigger-request-idempotency-key": f"call-{number}"}
+        try:
+            answer = await own.http.post("/api/v1/tasks/greet/trigger", json={"payload": number}, headers=headers)
+        except httpx.TransportError:
+            return False
+        assert answer.status_code == 200, answer.text
+        run_id = answer.json()["id"]
+        assert acknowledged.setdefault(number, run_id) == run_id
+        return True
+
+    async def caller() -> None:
+        for number in numbers:
+            if len(acknowledged) >= 40 and not killed.is_set():
+                killed.set()
+                own_server.kill()
+            await call(number)
+
+    await asyncio.gather(*(caller() for _ in range(8)))
+    before = dict(acknowledged)
+    assert 40 <= len(before) < 200, "killed in the middle"
+    await asyncio.to_thread(own_server.start)
+    for number in range(200):
+        assert await call(number)  # an answered call keeps its id: `call` compares
+    listed: list[str] = []
+    page = (await own.http.get("/api/v1/runs?page[size]=100")).json()
+    while True:
+        listed += [run["id"] for run in page["data"]]
+        if "next" not in page["pagination"]:
+            break
+        after = page["pagination"]["next"]
+        page = (await own.http.get(f"/api/v1/runs?page[size]=100&page[after]={after}")).json()
+    assert sorted(listed) == sorted(acknowledged.values())
+    assert len(set(listed)) == 200

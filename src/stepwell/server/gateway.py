@@ -71,7 +71,7 @@ class Gateway:
     def drain(self) -> None:
         """Ask all workers to go elsewhere."""
         for connection in self._connections.values():
-            connection.room = 0
+            connection.leaving = True
             connection.push(Draining())
 
     # ── hints ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -53,6 +53,7 @@ def _uvicorn_config(backend: Backend) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=75,  # longer than workers pause between heartbeats
         timeout_graceful_shutdown=max(1, round(backend.settings.shutdown)),
     )
 
