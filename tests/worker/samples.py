@@ -202,3 +202,9 @@ async def talk_between() -> str:
     await asyncio.sleep(3600)
     print("after")
     return "done"
+
+
+@task(max_duration="500ms")
+async def spin_briefly() -> None:
+    while True:
+        pass
