@@ -83,6 +83,34 @@ async def test_another_content_at_the_same_place_is_a_conflict(world: World) -> 
     assert await world.journal(attempt.run_id) == [entry(0, value=1)]
 
 
+async def test_of_two_contents_at_once_for_one_place_one_is_stored_and_the_other_refused(world: World) -> None:
+    attempt = await world.started()
+    frames = [WriteJournal(attempt.run_id, attempt.epoch, [entry(0, value=value)]) for value in (1, 2)]
+    written, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Tx) -> None:
+        assert await checkpoint._write(tx, world.worker, frames[:1]) == [None]
+        written.set()
+        await go_on.wait()
+
+    first = asyncio.create_task(world.db.transact("slow", slow))
+    await written.wait()
+    second = asyncio.create_task(write_journal(world.db, world.worker, frames[1:]))
+    await somebody_waits_for_a_lock(world, second)
+    go_on.set()
+    await first
+    [answer] = await second
+    assert isinstance(answer, CheckpointError)
+    assert answer.code == "journal-conflict"
+    assert await world.journal(attempt.run_id) == [entry(0, value=1)]
+
+
+async def somebody_waits_for_a_lock(world: World, unfinished: asyncio.Task[object]) -> None:
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while not await world.sql(waiting):
+        assert not unfinished.done()
+
+
 async def test_a_gap_is_refused(world: World) -> None:
     attempt = await world.started()
     error = await world.write(attempt, entry(1))
@@ -151,10 +179,7 @@ async def test_a_write_under_way_holds_up_a_cancel_and_its_children_are_canceled
     writing = asyncio.create_task(world.db.transact("slow", slow))
     await written.wait()
     canceling = asyncio.create_task(cancel.cancel(world.db, world.environment_id, attempt.run_id))
-    while not await world.sql(
-        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    ):
-        assert not canceling.done()
+    await somebody_waits_for_a_lock(world, canceling)
     go_on.set()
     await writing
     outcome = await canceling
