@@ -11,8 +11,10 @@ import msgspec
 from asyncpg.exceptions import (
     ConnectionDoesNotExistError,
     InterfaceError,
+    InternalClientError,
     InvalidCachedStatementError,
     PostgresError,
+    ProtocolError,
 )
 
 from stepwell.errors import ConfigError, DatabaseUnavailable
@@ -137,6 +139,11 @@ async def ask(connection: Any, method: str, *args: Any, **options: Any) -> Any:
         raise ConnectionDoesNotExistError(str(error)) from error
     except OSError as error:  # a TimeoutError among them
         raise ConnectionDoesNotExistError(str(error) or "no answer in time") from error
+    except ProtocolError:
+        raise
+    except InternalClientError as error:  # asyncpg's word for a server that died between two answers
+        connection.terminate()
+        raise ConnectionDoesNotExistError(str(error)) from error
 
 
 def is_gone(connection: Any) -> bool:
