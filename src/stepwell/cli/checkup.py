@@ -54,17 +54,19 @@ def print_findings(findings: Sequence[Finding]) -> None:
             out().print(Text(f"  {'':<{width}}  {finding.hint}", style=style), soft_wrap=True)
     failed = sum(finding.level == "fail" for finding in findings)
     out().print()
-    out().print("everything that was examined works" if not failed else f"{failed} to mend", style="bold red" if failed else "bold")
+    out().print(
+        "everything that was examined works" if not failed else f"{failed} to mend",
+        style="bold red" if failed else "bold",
+    )
 
 
 # ── this machine ─────────────────────────────────────────────────────────────
 
 
 def _python() -> Finding:
-    version = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
-    if sys.version_info < (3, 11):
-        return Finding("Python", "fail", version, "Stepwell needs Python 3.11 or newer")
-    return Finding("Python", "ok", version)
+    """No version to refuse: the package does not install on one that is too old."""
+    text = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    return Finding("Python", "ok", text)
 
 
 def _packages() -> Iterator[Finding]:
@@ -156,7 +158,9 @@ def _limits() -> Finding:
     if ControlGroups.available() is not None:
         return Finding("memory limits", "ok", "the kernel's control groups hold executors to their memory")
     hint = "nothing to do on a laptop; in production let the worker write to a control group of its own"
-    return Finding("memory limits", "warn", "no control groups here: executors are watched ten times a second instead", hint)
+    return Finding(
+        "memory limits", "warn", "no control groups here: executors are watched ten times a second instead", hint
+    )
 
 
 # ── server, key, one run ─────────────────────────────────────────────────────

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 PREFIX = "STEPWELL_"
 PROJECT_KEYS = frozenset({"modules"})
 WORKER_KEYS = frozenset(
-    "slots prefetch prefetch_wait warm_seconds warm_per_task warm_total max_processes kill_grace drain_grace "
-    "shared_suspended control_groups name url api_key".split()
+    {
+        *("url", "api_key", "name", "slots", "prefetch", "prefetch_wait"),
+        *("warm_seconds", "warm_per_task", "warm_total", "max_processes"),
+        *("kill_grace", "drain_grace", "shared_suspended", "control_groups"),
+    }
 )
 _DURATIONS = frozenset({"warm_seconds", "kill_grace", "drain_grace"})
 _EXAMPLE = 'name them: stepwell dev tasks.py; or write modules = ["tasks.py"] below [tool.stepwell] in pyproject.toml'
@@ -58,7 +61,7 @@ def worker_settings(modules: Sequence[str], overrides: Mapping[str, Any] | None 
 
 
 def project_modules(given: Sequence[str] | None) -> list[str]:
-    """The files or modules that declare tasks: those given, else those of the project. Raises ConfigError (no-modules)."""
+    """The files or modules that declare tasks: those given, else the project's. Raises ConfigError (no-modules)."""
     if given:
         return list(given)
     named = os.environ.get(PREFIX + "MODULES")

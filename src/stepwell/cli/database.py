@@ -1,10 +1,10 @@
-"""The Postgres that a command speaks to: the one that is named, the one of a `stepwell dev` that runs, or the embedded one."""
+"""The Postgres that a command speaks to: the one that is named, or the embedded one, which may run already."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.cli.configuration import database_url
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def postgres() -> Generator[str]:
     """Its URL; an embedded one that nobody runs is started for as long as this lasts. Raises DatabaseUnavailable."""
     url = database_url()
     if url is not None:

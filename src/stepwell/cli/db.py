@@ -38,9 +38,10 @@ def check(as_json: AsJson = False) -> None:
     with postgres() as url:
         state = asyncio.run(migrations.check(url))
     if as_json:
-        print_json({"fits": state.fits, "current": state.current} | {
-            "pending": state.pending, "drifted": state.drifted, "newer": state.newer
-        })
+        print_json(
+            {"fits": state.fits, "current": state.current}
+            | {"pending": state.pending, "drifted": state.drifted, "newer": state.newer}
+        )
     else:
         for name in state.pending:
             out().print(f"missing: {name}  (stepwell db migrate)", style="yellow")

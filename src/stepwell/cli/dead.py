@@ -44,7 +44,9 @@ def list_dead(
 
 @app.command()
 def redrive(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]…", help="Ids of dead letters.", show_default=False)] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]…", help="Ids of dead letters.", show_default=False)
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them, or all of the task.")] = False,
     task: Task = None,
     as_json: AsJson = False,

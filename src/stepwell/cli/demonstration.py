@@ -27,7 +27,7 @@ from stepwell.errors import ConfigError, StepwellError
 from stepwell.model.lifecycle import is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def run(documents: int, home: Path | None, *, keep: bool) -> int:
 
 
 @contextmanager
-def _temporary(*, keep: bool) -> Iterator[Path]:
+def _temporary(*, keep: bool) -> Generator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="stepwell-demo-"))
     try:
         yield folder
@@ -126,7 +126,8 @@ class Demonstration:
     async def _survive(self, client: Stepwell) -> str:
         payload = {"database": str(self._home.folder / "documents.sqlite"), "limit": self._documents}
         handle = await client.trigger("document-pipeline", payload)
-        _say(f"document-pipeline {handle.id}: {counted(self._documents, 'file')} of the standard library, a child run each")
+        files = counted(self._documents, "file")
+        _say(f"document-pipeline {handle.id}: {files} of the standard library, a child run each")
         killing = asyncio.create_task(self._kill_both(client, self._documents * STEPS))
 
         async def ended() -> bool:
@@ -162,7 +163,8 @@ class Demonstration:
                 break  # it died inside the step, as was wanted, and not just after it
         self._kills += 1
         self._victim = line.run
-        _say(f"☠ killed executor {line.pid} with SIGKILL, in the middle of {line.step} ({_ended_of(self._ledger)} steps done)", "red")
+        done = _ended_of(self._ledger)
+        _say(f"☠ killed executor {line.pid} with SIGKILL, in the middle of {line.step} ({done} steps done)", "red")
 
     async def _kill_worker(self, after: int) -> None:
         async def far_enough() -> bool:
@@ -192,7 +194,9 @@ class Demonstration:
         states = [child.state for child in await children_of(client, parent)]
         completed = states.count("completed")
         self._print_verdict(verdict, completed, len(states))
-        fine = record.run.state == "completed" and completed == len(states) == self._documents and not verdict.violations
+        fine = (
+            record.run.state == "completed" and completed == len(states) == self._documents and not verdict.violations
+        )
         if self._kills < 2:
             _say("The pipeline had ended before it could be killed twice: try with more --documents.", "red")
             fine = False
@@ -244,4 +248,6 @@ async def _until(what: str, look: Callable[[], Awaitable[T | None]], seconds: fl
         if seen:
             return seen
         await asyncio.sleep(_LOOK)
-    raise StepwellError(f"the demo gave up after {seconds:g} s of waiting until {what}", hint="see dev.log in its home: --home")
+    raise StepwellError(
+        f"the demo gave up after {seconds:g} s of waiting until {what}", hint="see dev.log in its home: --home"
+    )

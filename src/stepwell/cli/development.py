@@ -161,16 +161,22 @@ class Development:
                     return
             code = await child.ended()
             if code == MISUSED:
-                raise ConfigError("the server cannot start", hint="what it said above says why", code="server-not-started")
+                raise ConfigError(
+                    "the server cannot start", hint="what it said above says why", code="server-not-started"
+                )
             self._voices.say("server", f"{how_it_ended(code)}; it is started again", "red")
             await within(delays.next(), self._stop.wait())
 
     def _server_environment(self) -> dict[str, str]:
-        return {"STEPWELL_LOG_LEVEL": "warning", "STEPWELL_LOG_FORMAT": "text"} | dict(os.environ) | {
-            "STEPWELL_DATABASE_URL": self._database_url,
-            "STEPWELL_HOST": self._settings.host,
-            "STEPWELL_PORT": self._url.rpartition(":")[2],
-        }
+        return (
+            {"STEPWELL_LOG_LEVEL": "warning", "STEPWELL_LOG_FORMAT": "text"}
+            | dict(os.environ)
+            | {
+                "STEPWELL_DATABASE_URL": self._database_url,
+                "STEPWELL_HOST": self._settings.host,
+                "STEPWELL_PORT": self._url.rpartition(":")[2],
+            }
+        )
 
     def _greet(self) -> None:
         self._voices.say("dev", f"ready at {self._url}  (key and more in {self._home.file})", "bold green")
@@ -223,10 +229,14 @@ class Development:
         """User code runs in it: so nothing of the database is in it."""
         ours = {"STEPWELL_DATABASE_URL", "STEPWELL_DATABASE_DIRECT_URL"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
-        return {"STEPWELL_DRAIN_GRACE": str(DRAIN), "STEPWELL_NAME": f"dev-{self._workers}"} | inherited | {
-            "STEPWELL_URL": self._url,
-            "STEPWELL_API_KEY": self._api_key,
-        }
+        return (
+            {"STEPWELL_DRAIN_GRACE": str(DRAIN), "STEPWELL_NAME": f"dev-{self._workers}"}
+            | inherited
+            | {
+                "STEPWELL_URL": self._url,
+                "STEPWELL_API_KEY": self._api_key,
+            }
+        )
 
     async def _watch_files(self) -> None:
         if not self._reload:

@@ -10,8 +10,8 @@ from stepwell.cli.options import AsJson
 def doctor(as_json: AsJson = False) -> None:
     """Check this installation, and say how to mend it.
 
-    Python, Postgres, schema, port, server, key, workers, and one trivial run from end to end if a server is up. Exit code 1 if
-    something does not work.
+    Python, Postgres, schema, port, server, key, workers, and one trivial run from end to end if a server is up. Exit
+    code 1 if something does not work.
     """
     from stepwell.cli.checkup import examine, print_findings
     from stepwell.cli.console import print_json

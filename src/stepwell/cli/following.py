@@ -68,7 +68,9 @@ async def follow(client: Stepwell, run_id: str, *, as_json: bool = False) -> int
 def tell_end(run: RunDetail) -> None:
     """The run's end in one line on stderr, and its failure if it has one."""
     took = span(ends_at(run))
-    text = Text().append(f"{run.state} ", style=f"bold {STYLE_OF_STATE[run.state]}").append(f"after {took}", style="dim")
+    text = (
+        Text().append(f"{run.state} ", style=f"bold {STYLE_OF_STATE[run.state]}").append(f"after {took}", style="dim")
+    )
     if run.attempt_count > 1:
         text.append(f", {counted(run.attempt_count, 'attempt')}", style="dim")
     text.append(f"  {run.id}", style="dim")

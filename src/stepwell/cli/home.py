@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
@@ -43,7 +43,7 @@ class Home:
             ) from error
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None]:
         """One `stepwell dev` at a time. Raises ConfigError (already-running) that names the other one."""
         with (self.folder / "dev.lock").open("a") as lock:
             try:

@@ -39,7 +39,9 @@ def create(
 
     text, key = with_database(made)
     if as_json:
-        print_json({"key": text, "id": key.id, "environment": environment, "name": key.name, "expiresAt": key.expires_at})
+        print_json(
+            {"key": text, "id": key.id, "environment": environment, "name": key.name, "expiresAt": key.expires_at}
+        )
         return
     out().print(text)
     remark(f"a key of the environment {environment!r} ({key.id}); it is not kept and cannot be shown again")

@@ -70,8 +70,8 @@ def judge(lines: Sequence[Line], killed: Iterable[int]) -> Verdict:
     """Which steps ran more than once, and whether each of them may have.
 
     A body may run again only if its process died before its result was stored. So each execution but the last must
-    belong to a killed process, and be the last thing that this process did in that run: had a later step of the run begun
-    there, the result of this one was stored, and running it again was wrong.
+    belong to a killed process, and be the last thing that this process did in that run: had a later step of the run
+    begun there, the result of this one was stored, and running it again was wrong.
     """
     dead = set(killed)
     starts: dict[str, list[int]] = defaultdict(list)
@@ -91,7 +91,9 @@ def _repeat(lines: Sequence[Line], numbers: Sequence[int], dead: set[int]) -> Re
         later = next((other for other in lines[number + 1 :] if _is_later_step(first, other)), None)
         if later is not None:
             return _told(first, numbers, excused=False, why=f"process {first.pid} had gone on to {later.step}")
-    return _told(lines[numbers[0]], numbers, excused=True, why=f"in flight when process {lines[numbers[0]].pid} was killed")
+    return _told(
+        lines[numbers[0]], numbers, excused=True, why=f"in flight when process {lines[numbers[0]].pid} was killed"
+    )
 
 
 def _is_later_step(first: Line, other: Line) -> bool:

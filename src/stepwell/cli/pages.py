@@ -61,7 +61,11 @@ def _header(console: Console, run: RunDetail) -> Text:
 
 def _facts(console: Console, run: RunDetail) -> Iterable[tuple[str, str]]:
     room = max(40, console.width - 15) if console.is_terminal else 400
-    yield "triggered", f"{clock(run.created_at)} ({ago(run.created_at)})" + (f", key {run.idempotency_key}" if run.idempotency_key else "")
+    yield (
+        "triggered",
+        f"{clock(run.created_at)} ({ago(run.created_at)})"
+        + (f", key {run.idempotency_key}" if run.idempotency_key else ""),
+    )
     if run.started_at is not None:
         spent = f", {span(run.duration_ms / 1000)} of that executing" if run.duration_ms else ""
         yield "took" if run.finished_at else "so far", f"{span(ends_at(run))}{spent}"

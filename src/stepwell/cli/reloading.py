@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from watchfiles import PythonFilter, awatch
+from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType] - a parameter of anyio's types
 
 _QUIET = 200
 """Milliseconds without a further change, after which a save of many files counts as one."""

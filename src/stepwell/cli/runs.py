@@ -154,7 +154,9 @@ def replay(
     from_checkpoint: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="CHECKPOINT", help="Keep all up to and with this checkpoint (its number, key or name), and go on after it."
+            "--from",
+            metavar="CHECKPOINT",
+            help="Keep all up to and with this checkpoint (its number, key or name), and go on after it.",
         ),
     ] = None,
     payload: Payload = None,
@@ -164,8 +166,8 @@ def replay(
 ) -> None:
     """Begin a new run from this one.
 
-    Again from the start; or, with --from, from a checkpoint, whose number `runs show` tells. With --set kept checkpoints get
-    other values, and the new run goes on after the last of them.
+    Again from the start; or, with --from, from a checkpoint, whose number `runs show` tells. With --set kept
+    checkpoints get other values, and the new run goes on after the last of them.
     """
     from stepwell.cli.asking import ask
     from stepwell.cli.following import new_run

@@ -1,7 +1,7 @@
 """A process that dies with the one that started it: server and worker of `stepwell dev`, or the `dev` of a demo.
 
-`python -m stepwell.cli.supervised PARENT FD (server | worker | dev) …`, started by `supervisor`. What it has to say when it is
-ready goes to the descriptor FD, which it then closes.
+`python -m stepwell.cli.supervised PARENT FD (server | worker | dev) …`, started by `supervisor`. What it has to say
+when it is ready goes to the descriptor FD, which it then closes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def main(arguments: Sequence[str]) -> int:
             from stepwell.cli.configuration import worker_settings
             from stepwell.cli.working import work
 
-            work(worker_settings(rest), ready=lambda manifest: ready(json.dumps([task.id for task in manifest.tasks])), beside_dev=True)
+            work(
+                worker_settings(rest),
+                ready=lambda manifest: ready(json.dumps([task.id for task in manifest.tasks])),
+                beside_dev=True,
+            )
     except StepwellError as error:
         from stepwell.cli.console import print_error
 

@@ -23,7 +23,9 @@ STEADY = 10.0
 class Child:
     """One run of a process. `line` gets what it prints, line by line."""
 
-    def __init__(self, process: asyncio.subprocess.Process, said: asyncio.Future[bytes], reading: asyncio.Task[None]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, said: asyncio.Future[bytes], reading: asyncio.Task[None]
+    ) -> None:
         self.pid = process.pid
         self._process = process
         self._said = said

@@ -24,8 +24,8 @@ _HIDDEN_KINDS = frozenset({"order"})  # they hold a place in the replay's order,
 class Entry:
     """One line. at, until: seconds since the run was triggered; `until` is None for what took no time.
 
-    depth: how far in: a branch (a task that the run started), or a step inside a step. order: among those of one moment.
-    number: of the checkpoint, by which it can be replayed from.
+    depth: how far in: a branch (a task that the run started), or a step inside a step. order: among those of one
+    moment. number: of the checkpoint, by which it can be replayed from.
     """
 
     at: float
@@ -186,7 +186,9 @@ class _Story:
     def tell_rescued(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         self._interrupted = True
         what = f"{self._worker(data)} was lost"
-        yield Entry(at, what, "bad", "☠", note="its lease ran out: killed or cut off; the run goes on elsewhere", order=-6)
+        yield Entry(
+            at, what, "bad", "☠", note="its lease ran out: killed or cut off; the run goes on elsewhere", order=-6
+        )
 
     def tell_crashed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         self._interrupted = True
@@ -194,7 +196,14 @@ class _Story:
         yield Entry(at, shortened(str(data.get("message") or data.get("code")), 90), "bad", "☠", note=again, order=-6)
 
     def tell_retrying(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
-        yield Entry(at, f"attempt {data.get('attempt')} failed", "warn", "↺", note=_because(data) + _again(data, "; "), order=10**6)
+        yield Entry(
+            at,
+            f"attempt {data.get('attempt')} failed",
+            "warn",
+            "↺",
+            note=_because(data) + _again(data, "; "),
+            order=10**6,
+        )
 
     def tell_completed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(at, "completed", "good", "●", order=10**7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,13 +16,17 @@ def trigger(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", show_default=False)],
     payload: Annotated[
         str | None,
-        typer.Option("--payload", "-p", metavar="JSON", help="The task's parameters by name: JSON, @file, or - for stdin."),
+        typer.Option(
+            "--payload", "-p", metavar="JSON", help="The task's parameters by name: JSON, @file, or - for stdin."
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Show its progress and print its output.")] = False,
     delay: Annotated[str | None, typer.Option(help='Not before then: "1h30m" or seconds from now.')] = None,
     queue: Annotated[str | None, typer.Option(help="Instead of the task's own.")] = None,
     priority: Annotated[int | None, typer.Option(help="Larger goes first.")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="One run for this key; a second trigger finds the first.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="One run for this key; a second trigger finds the first.")
+    ] = None,
     concurrency_key: Annotated[str | None, typer.Option(help="A limit of its own for each key, e.g. a tenant.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated.")] = None,
     ttl: Annotated[str | None, typer.Option(help='Expires if it has not begun by then: "10m".')] = None,
@@ -34,7 +38,7 @@ def trigger(
     from stepwell.cli.following import new_run
     from stepwell.cli.options import json_given
 
-    given = {} if payload is None else json_given(payload, "--payload")
+    given: Any = {} if payload is None else json_given(payload, "--payload")
 
     async def begin(client: Stepwell) -> int:
         handle = await client.trigger(

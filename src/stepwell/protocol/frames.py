@@ -217,7 +217,10 @@ class Welcome(Frame, frozen=True, array_like=True, tag="welcome"):
 
 
 class Room(Frame, frozen=True, array_like=True, tag="room"):
-    """The worker can take `add` more runs than it said before; each StartAttempt uses one up. Void after a reconnect."""
+    """The worker can take `add` more runs than it said before; each StartAttempt uses one up. Void after a reconnect.
+
+    A negative `add` takes back room that was not used: the worker is about to stop.
+    """
 
     add: int
 

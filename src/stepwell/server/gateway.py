@@ -172,7 +172,7 @@ class Gateway:
                     case frames.Request():
                         requests.take(frame)
                     case frames.Room(add=add):
-                        connection.room += add
+                        connection.room = max(0, connection.room + add)
                         self.work_came(connection.environment_id)
                     case frames.AwaitChildren():
                         # Its children may be on their way to the database still.

@@ -37,6 +37,8 @@ class Claimer:
         """A slot came free: they do come free, so that holding one more ready is worth it."""
         self._prefetch = min(self._most_prefetch, self._prefetch + 1)
 
-    def close(self) -> None:
-        """Take no more."""
+    def close(self) -> int:
+        """Take no more. Returns how much of the announced room is to be taken back."""
         self.open = False
+        unused, self._granted = self._granted, 0
+        return unused

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
 from stepwell.errors import StepwellError
 from stepwell.model.failure import Failure
 from stepwell.protocol import frames
@@ -174,6 +176,7 @@ class Dispatcher:
             self._leases.guard(start.run_id, start.epoch, partial(executor.kill, "lease"))
             executor.retired = not start.warm
         executor.send(start)
+        run.start = msgspec.structs.replace(start, journal=[], payload=b"")  # the executor has them now
         _log.info("%s %s %s", "resumed" if start.journal else "started", start.task_id, start.run_id)
         if start.duration_left is not None:
             self._later(run, start.duration_left + self._settings.kill_grace, self._over_time)
@@ -348,6 +351,7 @@ class Dispatcher:
 
     def _discard(self, executor: Executor, run_id: str) -> None:
         """Have a shared process let go of one run, or, if its loop is stuck, end it with all that it holds."""
+        executor.suspended += 1  # what is left of it there is as much as of a suspended one
         executor.send(Discard(run_id))
         asyncio.get_running_loop().call_later(DISCARD_SECONDS, _kill_if_kept, executor, run_id)
 
@@ -374,7 +378,9 @@ class Dispatcher:
 
     def take_no_more(self) -> None:
         """Claim nothing, and give back what has not begun."""
-        self._claimer.close()
+        unused = self._claimer.close()
+        if unused:  # else what is given back here would come back at once
+            self._send(frames.Room(-unused))
         for run in list(self._waiting):
             self._release(run)
 
