@@ -188,10 +188,10 @@ async def ten_thousand_steps() -> int:
 def test_ten_thousand_steps_replay_within_half_a_second() -> None:
     _, store, _ = one_life(ten_thousand_steps)
     fastest = 10.0
-    for _ in range(3):  # the machine is shared: the best of three
-        began = time.perf_counter()
+    for _ in range(3):  # of the processor's time: the machine is shared
+        began = time.process_time()
         outcome, _, attempt = one_life(ten_thousand_steps, store.entries)
-        fastest = min(fastest, time.perf_counter() - began)
+        fastest = min(fastest, time.process_time() - began)
     assert isinstance(outcome, Completed)
     assert attempt.executed == []
     assert fastest < 0.5
@@ -205,3 +205,69 @@ def test_entries_tell_their_line_their_times_and_their_attempt() -> None:
     assert entry.attempt == 1
     assert len(entry.fingerprint) == 8
     assert entry.name == "fetch"
+
+
+class Client:
+    async def __aenter__(self) -> Client:
+        told.append("entered")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        told.append("left")
+
+
+@task
+async def with_a_client() -> int:
+    async with Client():
+        return await fetch(1)
+
+
+def test_a_client_is_entered_in_every_life_and_its_place_is_in_the_journal() -> None:
+    told.clear()
+    _, store, _ = one_life(with_a_client)
+    assert [(entry.name, entry.kind) for entry in store.entries] == [
+        ("enter:Client", "order"),
+        ("fetch", "step"),
+        ("exit:Client", "order"),
+    ]
+    _, again, _ = one_life(with_a_client, store.entries)
+    assert told == ["entered", "left"] * 2
+    assert again.entries == []
+
+
+async def slow() -> str:
+    await asyncio.sleep(0.005)
+    return "in time"
+
+
+@task
+async def in_time_by_a_hair() -> Any:
+    async def timed() -> str:
+        async with asyncio.timeout(0.02):
+            return await slow()
+
+    return await asyncio.gather(fetch(1), timed())
+
+
+def test_a_timer_that_fired_while_its_block_was_leaving_replays() -> None:
+    """Its firing is stored behind the outcome whose delivery cancels it."""
+
+    async def live() -> Store:
+        store = Store()
+        store.hold()
+        attempt = attempt_of(in_time_by_a_hair, store)
+        running = asyncio.ensure_future(attempt.run())
+        await store.writing.wait()
+        while "/timed.0|slow#0" not in attempt.pending or attempt.leaves:
+            await asyncio.sleep(0)
+        store.time += 1
+        attempt._ring()  # the loop's alarm, at its time
+        store.release()
+        assert isinstance(await running, Completed)
+        return store
+
+    store = lives(live)
+    assert store.keys == ["/fetch.0|fetch#0", "/timed.0|slow#0", "/timed.0|timer#0"]
+    outcome, again, _ = one_life(in_time_by_a_hair, store.entries)
+    assert isinstance(outcome, Completed), outcome
+    assert again.entries == []

@@ -73,6 +73,7 @@ class Attempt(Pump):
         self._timed_out = False
         self._alarms: list[asyncio.TimerHandle] = []
         self._warned: set[str] = set()
+        self._unseen: list[DurableTask] = []
         super().__init__(start.run_id, start.attempt, start.started_at, Journal(start.journal))
         self.voice = Voice(self)
 
@@ -146,6 +147,8 @@ class Attempt(Pump):
 
         def ended(task: DurableTask) -> None:
             self.branches.discard(task)
+            if getattr(task, "_log_traceback", False):  # failed, and nobody has looked at it yet
+                self._unseen.append(task)
             close_unstarted(coro)  # canceled before it began
 
         task.add_done_callback(ended, context=self.context())  # type: ignore[arg-type]
@@ -255,6 +258,7 @@ class Attempt(Pump):
         """This life of the run is over. What is left of its coroutines is kept, never unwound."""
         if self._outcome.done():
             return
+        self._tell_unseen()
         self.dead = True
         self.timers.disarm()
         for alarm in self._alarms:
@@ -308,6 +312,13 @@ class Attempt(Pump):
         if place not in self._warned:
             self._warned.add(place)
             self.port.log(LogRecord(self.port.now(), "WARNING", message, logger="stepwell"))
+
+    def _tell_unseen(self) -> None:
+        """Errors of branches that nobody awaited, as asyncio tells them when it collects the garbage."""
+        for task in self._unseen:
+            if getattr(task, "_log_traceback", False):
+                message = "an error in a branch that nobody awaited"
+                self.report_unhandled({"message": f"{message} ({task.get_name()})", "exception": task.exception()})
 
     def report_unhandled(self, context: dict[str, Any]) -> bool:
         """An exception of a branch that nobody awaited: into the run's log."""

@@ -49,6 +49,7 @@ async def a_step_that_swallows_its_cancellation() -> Any:
 
     async def worker() -> None:
         told.append(await stubborn())
+        await asyncio.sleep(0)
         told.append(await fetch(1, 0))
 
     running = asyncio.create_task(worker())
