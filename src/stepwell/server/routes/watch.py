@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from stepwell.server.stream import SILENCE, Sent, event_stream
 from stepwell.server.views import detail_view
 
 PAGE = 200
+# A run that takes a thousand steps a second is looked at four times a second, and told of in pages; one that says
+# something now and then is told of at once.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ async def _follow(call: Call, detail: RunDetail, position: Position) -> AsyncIte
     run_id = call.parameters["run_id"]
     shown: RunDetail | None = None
     spoke = time.monotonic()
+    pause = FIRST_PAUSE
     with call.backend.hints.watching(run_id) as hint:
         while not call.backend.draining:
             ended = detail.run.is_terminal  # read before the news, so that none of it is missed
@@ -68,10 +73,13 @@ async def _follow(call: Call, detail: RunDetail, position: Position) -> AsyncIte
             if ended:
                 yield Sent("run", detail_view(detail), str(position))
                 return
-            if time.monotonic() - spoke > SILENCE:
+            quiet = time.monotonic() - spoke
+            if quiet > SILENCE:
                 yield None
                 spoke = time.monotonic()
+            pause = FIRST_PAUSE if quiet > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
             await hint.wait()
+            await asyncio.sleep(pause)
             detail = await _looked_again(call, detail)
 
 
