@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from stepwell import task
+from stepwell.sdk.task import task
 
 TASK = "stepwell-doctor"
 
