@@ -17,6 +17,7 @@ from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType, 
 from typing import Any
 
 from stepwell.codec.text import to_text
+from stepwell.codec.tracebacks import is_runtime
 from stepwell.codec.values import Tree, decode, encode
 from stepwell.errors import CheckpointError
 
@@ -98,6 +99,8 @@ class Arguments:
             try:
                 new = encode(place.current())
             except CheckpointError as error:
+                if place.owner is not None:
+                    continue  # a client that the object opens when it needs one, and will open again
                 message = f"the step changed its argument {place.name!r}: {error.message}"
                 raise CheckpointError(message, hint=error.hint) from error
             new_text = to_text(new)
@@ -241,4 +244,9 @@ def _is_users(kind: type) -> bool:
     ):
         return False
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return file is not None and not file.startswith(_NOT_RUN_BY_USERS) and not issubclass(kind, type | BaseException)
+    return (
+        file is not None
+        and not file.startswith(_NOT_RUN_BY_USERS)
+        and not is_runtime(file)
+        and not issubclass(kind, type | BaseException)
+    )

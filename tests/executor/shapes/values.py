@@ -54,11 +54,13 @@ class Assistant:
         self.messages: list[str] = []
         self.turns = 0
         self.client = object()
+        self.opened: object | None = None
 
     async def turn(self) -> int:
         effects.record("turn")
         self.turns += 1
         self.messages.append(f"turn {self.turns}")
+        self.opened = self.opened or object()
         return self.turns
 
 
