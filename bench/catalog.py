@@ -134,7 +134,7 @@ PEERS = (
 )
 
 _RUNS = {"runs": ("runs/s", True)}
-_WAL = {"wal_syncs": ("WAL syncs each", False)}
+_COSTS = {"cpu_us": ("CPU µs each", False), "wal_syncs": ("WAL syncs each", False)}
 _LATENCY = {
     "start_p50": ("start p50 ms", False),
     "start_p95": ("p95", False),
@@ -161,7 +161,7 @@ WORKLOADS = (
         "throughput",
         {"n": 5000},
         {"n": 1000},
-        _RUNS | {"single_triggers": ("single triggers/s", True), "bulk_triggers": ("bulk triggers/s", True)} | _WAL,
+        _RUNS | {"single_triggers": ("single triggers/s", True), "bulk_triggers": ("bulk triggers/s", True)} | _COSTS,
     ),
     Workload(
         "w2",
@@ -169,7 +169,7 @@ WORKLOADS = (
         "steps",
         {"runs": 200, "each": 20, "alone": 2000},
         {"runs": 50, "each": 20, "alone": 300},
-        {"steps": ("steps/s", True), "alone_steps": ("steps/s of one run", True)} | _WAL,
+        {"steps": ("steps/s", True), "alone_steps": ("steps/s of one run", True)} | _COSTS,
     ),
     Workload("w3", "Latency of an idle system, warm", "latency", {"n": 200}, {"n": 50}, _LATENCY),
     Workload("w3c", "Latency with a process forked for each run", "cold_latency", {"n": 100}, {"n": 20}, _LATENCY),

@@ -68,6 +68,7 @@ class Stand:
             "BENCH_FOLDER": str(folder),
             "BENCH_VARIANT": entry.variant,
             "BENCH_NPM": str(HOME / "node" / "node_modules" / ".bin"),
+            "BENCH_BINDIR": str(self.postgres.bindir),
             "PYTHONPATH": str(ROOT),
         }
         busy_before, load_before, began = _until_idle(), load(), time.monotonic()

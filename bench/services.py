@@ -12,7 +12,7 @@ from psycopg import sql
 from bench.environments import redis_program
 from bench.harness.processes import until_port
 from bench.harness.surroundings import free_port
-from stepwell.storage.embedded import EmbeddedPostgres
+from stepwell.storage.embedded import EmbeddedPostgres, find_postgres_bindir
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
@@ -21,8 +21,8 @@ class Postgres:
     """A cluster of its own, with shipped settings: fsync and synchronous_commit on. Only connections are more."""
 
     def __init__(self, home: Path) -> None:
-        bindir = DEBIAN if (DEBIAN / "postgres").exists() else None
-        self._server = EmbeddedPostgres(home, settings={"max_connections": "200"}, bindir=bindir)
+        self.bindir = DEBIAN if (DEBIAN / "postgres").exists() else find_postgres_bindir()
+        self._server = EmbeddedPostgres(home, settings={"max_connections": "200"}, bindir=self.bindir)
         self._server.start()
 
     def fresh(self, name: str) -> str:

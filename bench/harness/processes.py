@@ -18,7 +18,7 @@ from typing import TypeAlias
 from bench.harness import surroundings
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
-_started: list[Process] = []
+_started: list[tuple[str, Process]] = []
 _prctl = ctypes.CDLL(None).prctl
 
 
@@ -35,7 +35,7 @@ def spawn(arguments: Iterable[object], log: str, *, directory: Path | None = Non
             start_new_session=True,
             preexec_fn=lambda: _prctl(1, int(signal.SIGKILL)),
         )
-    _started.append(process)
+    _started.append((log, process))
     return process
 
 
@@ -61,7 +61,7 @@ def stop(process: Process, grace: float = 15) -> None:
 
 @atexit.register
 def kill_all() -> None:
-    for process in reversed(_started):
+    for _, process in reversed(_started):
         kill(process)
 
 
@@ -86,6 +86,27 @@ def until_port(port: int, limit: float = 40) -> None:
 def memory(pid: int) -> float:
     """MiB of a process and its descendants: its share of shared pages counts once (PSS)."""
     return round(sum(_pss(each) for each in _tree(pid)) / 1024, 1)
+
+
+def cpu_seconds() -> dict[str, float]:
+    """Processor time so far: of this client, of what it started, by name, and of the services."""
+    used = {"client": time.process_time()}
+    for name, process in _started:
+        used[name] = used.get(name, 0.0) + _cpu(process.pid)
+    for name, pid in surroundings.service_pids().items():
+        used[name] = _cpu(pid)
+    return used
+
+
+def _cpu(pid: int) -> float:
+    return sum(_ticks(each) for each in _tree(pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> int:
+    """Its own, and those of its children that have ended."""
+    with contextlib.suppress(OSError):
+        return sum(int(field) for field in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])
+    return 0
 
 
 def _tree(pid: int) -> list[int]:

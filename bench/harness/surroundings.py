@@ -25,12 +25,10 @@ def variant() -> str:
     return os.environ.get("BENCH_VARIANT", "")
 
 
-def postgres_pid() -> int:
-    return int(os.environ["BENCH_POSTGRES_PID"])
-
-
-def redis_pid() -> int:
-    return int(os.environ["BENCH_REDIS_PID"])
+def service_pids() -> dict[str, int]:
+    """Of Postgres and Redis, where this peer uses them."""
+    names = {"postgres": "BENCH_POSTGRES_PID", "redis": "BENCH_REDIS_PID"}
+    return {name: int(os.environ[key]) for name, key in names.items() if key in os.environ}
 
 
 def free_port() -> int:

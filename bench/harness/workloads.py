@@ -12,21 +12,24 @@ from typing import Any
 from bench.harness.events import Event, Sink
 from bench.harness.numbers import milliseconds
 from bench.harness.peer import Peer, rows
-from bench.harness.processes import kill, memory, stop, until
+from bench.harness.processes import cpu_seconds, kill, memory, stop, until
 from bench.harness.wal import wal
 
 Figures = dict[str, Any]
 
 
 @contextmanager
-def _logged(figures: Figures, units: int) -> Iterator[None]:
-    """Adds the syncs and bytes of Postgres's log per unit, for peers that use it."""
-    if "BENCH_DATABASE_URL" not in os.environ:
-        yield
-        return
-    before = wal()
+def _costs(figures: Figures, units: int) -> Iterator[None]:
+    """Adds what each unit cost: processor time of each process, syncs and bytes of Postgres's log."""
+    logged = "BENCH_DATABASE_URL" in os.environ
+    log_before = wal() if logged else None
+    used_before = cpu_seconds()
     yield
-    figures.update(wal().per_unit(before, units))
+    used = {name: seconds - used_before.get(name, 0.0) for name, seconds in cpu_seconds().items()}
+    figures["cpu_us"] = round(1e6 * sum(used.values()) / units)
+    figures |= {f"cpu_us_{name}": round(1e6 * seconds / units) for name, seconds in used.items()}
+    if log_before is not None:
+        figures.update(wal().per_unit(log_before, units))
 
 
 def throughput(peer: Peer, n: int) -> Figures:
@@ -34,7 +37,7 @@ def throughput(peer: Peer, n: int) -> Figures:
     figures: Figures = {}
     workers = peer.start_workers()
     peer.run_all("noop", range(100))
-    with _logged(figures, n):
+    with _costs(figures, n):
         seconds = peer.run_all("noop", range(n))
     figures |= {"runs": round(n / seconds, 1)}
     for worker in workers:
@@ -55,7 +58,7 @@ def steps(peer: Peer, runs: int, each: int, alone: int) -> Figures:
     figures: Figures = {}
     peer.start_workers()
     peer.run_all("steps", [2] * 8)
-    with _logged(figures, runs * each):
+    with _costs(figures, runs * each):
         seconds = peer.run_all("steps", [each] * runs)
     figures |= {"steps": round(runs * each / seconds, 1)}
     seconds = peer.run_all("steps", [alone])
@@ -152,7 +155,7 @@ def _killed(peer: Peer, n: int, *, standby: bool) -> Figures:
 
     if not sink.until(lambda events: new(events) != [], 120):
         raise TimeoutError("no new step within 120 s")
-    resumed = min(event.at for event in new(sink.named("step")[: reached + 30]) or new(sink.named("step")))
+    resumed = min(event.at for event in sink.named("step") if event.at > died and event.number > reached)
     if not sink.until(lambda events: events[-1].number == n - 1, 120):
         raise TimeoutError("the run never came to its end")
     seen = [event.number for event in sink.named("step")]

@@ -74,7 +74,7 @@ class ThePeer(Peer):
 
     def server_pids(self) -> dict[str, int]:
         assert self._server is not None
-        return {"server": self._server.pid, "postgres": surroundings.postgres_pid()}
+        return {"server": self._server.pid} | surroundings.service_pids()
 
 
 def _payload(task: str, argument: Any) -> dict[str, Any]:
