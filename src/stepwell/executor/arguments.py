@@ -244,9 +244,6 @@ def _is_users(kind: type) -> bool:
     ):
         return False
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return (
-        file is not None
-        and not file.startswith(_NOT_RUN_BY_USERS)
-        and not is_runtime(file)
-        and not issubclass(kind, type | BaseException)
-    )
+    if file is None or file.startswith(_NOT_RUN_BY_USERS) or is_runtime(file):
+        return False
+    return not issubclass(kind, type | BaseException)

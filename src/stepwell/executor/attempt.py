@@ -264,7 +264,7 @@ class Attempt(Pump):
         for alarm in self._alarms:
             alarm.cancel()
         self.ready.clear()
-        if self.branches or self.leaves:
+        if self.leaves or any(not task.done() for task in self.branches):
             self._bury()
         self._outcome.set_result(outcome)
 
