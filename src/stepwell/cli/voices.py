@@ -16,9 +16,10 @@ _OUTCOMES = {
     "waiting": ("◷", "blue"),
     "completed": ("✓", "green"),
     "given back": ("↩", "yellow"),
-    "ended": ("✗", "red"),
+    "failed": ("✗", "red"),
+    "canceled": ("⊘", "yellow"),
 }
-_RUN = re.compile(rf"({'|'.join(_OUTCOMES)}) (\S+) (run_\S+)$")
+_RUN = re.compile(rf"({'|'.join(_OUTCOMES)}) (\S+) (run_\w+)(?:: (.*))?$")
 _TROUBLE = re.compile(r"^(error\[|ERROR|CRITICAL|Traceback|\w*Error\b)|\b(error|killed|lost|failed|refused)\b")
 
 
@@ -35,6 +36,7 @@ class Voices:
         if run:
             mark, colour = _OUTCOMES[run[1]]
             text.append(f"{mark} {run[1]:<9} ", style=colour).append(f"{run[2]}  ").append(run[3], style="dim")
+            text.append(f"  {run[4]}" if run[4] else "", style=colour)
         else:
             text.append(line, style=style or ("red" if _TROUBLE.search(line) else ""))
         self._console.print(text)

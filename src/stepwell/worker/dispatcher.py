@@ -334,7 +334,7 @@ class Dispatcher:
                 self._outbox.ask(again, partial(self._answered, run, again))
                 return
         if error is None:
-            _log.info("%s %s %s", _became(frame), run.start.task_id, run.run_id)
+            _log.info("%s %s %s%s", _became(frame), run.start.task_id, run.run_id, _why(frame))
         self._drop(run)
 
     def _void(self, run: Assignment) -> None:
@@ -420,4 +420,11 @@ def _became(frame: Suspend | Finish | Release) -> str:
         return "waiting"
     if isinstance(frame, Release):
         return "given back"
-    return "completed" if frame.failure is None and not frame.canceled else "ended"
+    if frame.failure is not None:
+        return "failed"
+    return "canceled" if frame.canceled else "completed"
+
+
+def _why(frame: Suspend | Finish | Release) -> str:
+    failure = frame.failure if isinstance(frame, Finish) else None
+    return f": {failure.name or failure.code}: {failure.message.partition(chr(10))[0]}" if failure is not None else ""
