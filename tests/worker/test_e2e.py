@@ -58,9 +58,7 @@ async def test_a_run_goes_on_after_its_executor_was_killed(make_stack: MakeStack
         assert await completed(client, run.id) == "done"
 
 
-async def test_another_worker_goes_on_with_what_a_killed_one_had(
-    make_stack: MakeStack, tmp_path: Path
-) -> None:
+async def test_another_worker_goes_on_with_what_a_killed_one_had(make_stack: MakeStack, tmp_path: Path) -> None:
     stack = make_stack(SAMPLES)
     async with stack.client() as client:
         run = await client.trigger("say-and-wait", {"file": str(tmp_path / "go")})

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from stepwell.errors import PayloadInvalid
-from stepwell.executor import discover
+from stepwell.executor import discover, graveyard
 from stepwell.executor.attempt import Attempt
 from stepwell.executor.capture import Capture
 from stepwell.executor.channel import Channel
 from stepwell.executor.childhood import Birth
 from stepwell.executor.loop import DurableLoop
-from stepwell.executor.outcomes import Failed, Outcome, Suspended, failed, failure_of
+from stepwell.executor.outcomes import Completed, Failed, Outcome, failed, failure_of
 from stepwell.executor.runport import RunPort, frame_of, payload_of
 from stepwell.protocol import frames
 from stepwell.protocol.forking import LoadFailed
@@ -68,10 +68,10 @@ class Executor:
         frame = frame_of(start, outcome)
         if frame is not None:
             self._channel.send(frame)
-        self._channel.send(frames.Released(start.run_id))
-        if start.isolation == "process" and (isinstance(outcome, Suspended) or not start.warm):
+        if start.isolation == "process" and not _can_serve_another(start, outcome):
             await self._channel.flushed()
             os._exit(0)
+        self._channel.send(frames.Released(start.run_id))
 
     async def _outcome(self, start: frames.StartAttempt, port: RunPort) -> Outcome:
         """Whatever this run comes to; no run can end the process by raising."""
@@ -86,6 +86,11 @@ class Executor:
             return Failed(failure_of(error, "payload_invalid"), no_retry=True, error=error)
         except Exception as error:  # noqa: BLE001 - the attempt's edge: it becomes the failure of this run
             return failed(error)
+
+
+def _can_serve_another(start: frames.StartAttempt, outcome: Outcome) -> bool:
+    """Whether nothing of this run is left in this process: no coroutine that must not be unwound, no step that runs."""
+    return start.warm and isinstance(outcome, Completed | Failed) and not graveyard.size()
 
 
 def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:

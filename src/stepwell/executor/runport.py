@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stepwell.codec.payload import Packet, to_plain
 from stepwell.errors import LeaseLost, StepwellError
@@ -14,6 +15,7 @@ from stepwell.executor.loop import DurableLoop
 from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended
 from stepwell.executor.runlogs import RunLogs
 from stepwell.model.checkpoint import Checkpoint
+from stepwell.model.failure import Failure
 from stepwell.protocol.frames import (
     AwaitChildren,
     Finish,
@@ -107,6 +109,13 @@ def payload_of(start: StartAttempt) -> object:
     return to_plain(Packet(start.payload, start.payload_type))
 
 
+def _named_by_cause(outcome: Failed) -> Failure:
+    """Memory that the kernel refuses is the same end as a process killed for its memory."""
+    if isinstance(outcome.error, MemoryError):
+        return replace(outcome.failure, code="out_of_memory", hint="raise memory= on the task, or work on less at once")
+    return outcome.failure
+
+
 def frame_of(start: StartAttempt, outcome: Outcome) -> Suspend | Finish | None:
     """What the worker is told of an outcome; nothing of one that is not ours any more."""
     match outcome:
@@ -116,7 +125,7 @@ def frame_of(start: StartAttempt, outcome: Outcome) -> Suspend | Finish | None:
             return Finish(
                 start.run_id,
                 start.epoch,
-                failure=outcome.failure,
+                failure=_named_by_cause(outcome),
                 retry_after=outcome.retry_after,
                 no_retry=outcome.no_retry,
             )

@@ -22,7 +22,9 @@ MESSAGE = 1024 * 1024
 """Bytes after which a message is full; a larger frame travels alone."""
 REFUSED = 4422
 """The server's close code for a hello that will never be welcome."""
-_FIRST_DELAY, _LONGEST_DELAY = 0.2, 15.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 15.0
+_STEADY_SECONDS = 5.0
+"""A connection that lasted so long did not fail."""
 _WELCOME_SECONDS = 30.0
 _KEEPALIVE = 20.0
 
@@ -78,9 +80,10 @@ class Connection:
         headers = {"Authorization": f"Bearer {self._api_key}"}
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:
+                began = time.monotonic()
                 try:
                     await self._connect(session)
-                    failures = 0
+                    failures = 0 if time.monotonic() - began > _STEADY_SECONDS else failures + 1
                 except (aiohttp.ClientError, OSError, TimeoutError, TurnedAway) as error:
                     failures += 1
                     if failures in (1, 10, 100):

@@ -39,7 +39,7 @@ class WorkerSettings:
     warm_seconds: float = 60.0
     warm_per_task: int = 5
     warm_total: int = 50
-    max_processes: int = 256
+    max_processes: int = 512
     kill_grace: float = 6.0
     drain_grace: float = 20.0
     shared_suspended: int = 10_000
