@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import queue
 import signal
@@ -201,6 +202,13 @@ class Stack:
     async def value(self, query: str, *arguments: Any) -> Any:
         """The first column of the first row."""
         return (await self.rows(query, *arguments))[0][0]
+
+    def save_logs(self, directory: Path) -> None:
+        """What server and workers have said, as files, for a person to read."""
+        lines = "".join(f"{json.dumps(line, default=str)}\n" for line in self.server.lines)
+        (directory / "server.log").write_text(lines)
+        for number, worker in enumerate(self.workers):
+            (directory / f"worker-{number}.log").write_text("\n".join(worker.log))
 
     def stop(self) -> None:
         """Everything, by process id; what does not end by itself is killed."""

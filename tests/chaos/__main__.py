@@ -21,7 +21,14 @@ KINDS = ("executor", "executor", "executor", "worker", "server", "postgres")
 
 def main() -> int:
     arguments = _arguments()
-    plan = Plan(arguments.runs, arguments.steps, arguments.seed, tuple(arguments.kinds), patience=arguments.patience)
+    plan = Plan(
+        arguments.runs,
+        arguments.steps,
+        arguments.seed,
+        tuple(arguments.kinds),
+        at_once=arguments.at_once,
+        patience=arguments.patience,
+    )
     home = Path(tempfile.mkdtemp(prefix="stepwell-chaos-"))
     with EmbeddedPostgres(home) as postgres:
         asyncio.run(migrate(postgres.url))
@@ -31,6 +38,7 @@ def main() -> int:
             history, violations, table = asyncio.run(Chaos(plan, system, home / "ledger.jsonl").run())
         finally:
             system.stop()
+            system.stack.save_logs(home)
     table.show()
     reasons = checker.vacuous(history, set(plan.kinds))
     for reason in reasons:
@@ -47,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    parser.add_argument("--at-once", type=int, default=12, help="open runs; fewer take longer, and meet more faults")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--patience", type=float, default=1800.0, help="seconds after which it is given up")
     parser.add_argument(

@@ -134,7 +134,7 @@ class Chaos:
             try:
                 rows = await self.system.stack.rows("SELECT id, status, has FROM run_without_wakeup")
                 await self._look()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 await asyncio.sleep(WATCH_SECONDS)
                 continue
             now = {f"{row['id']} is {row['status']} and has {row['has']!r}" for row in rows}
