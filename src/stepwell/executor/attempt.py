@@ -56,6 +56,7 @@ class Attempt(Pump):
         self.task = task
         self.args, self.kwargs = args, kwargs
         self.start = start
+        self.seed = start.seed or start.run_id  # a fork goes on with the random numbers of its journal
         self.port = port
         self.options = options or AttemptOptions()
         self.token = object()  # tells whose an asyncio primitive is, without keeping the attempt alive
@@ -118,7 +119,7 @@ class Attempt(Pump):
     def _begin(self) -> None:
         context = self.context()
         context.run(domain.set, self)
-        context.run(branch_of_task.set, Branch("", self.run_id))
+        context.run(branch_of_task.set, Branch("", self.seed))
         context.run(runtime.enter, self.voice)
         self.pumping = True  # the first step of the task is ours to schedule
         try:

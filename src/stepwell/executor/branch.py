@@ -15,11 +15,11 @@ _RESERVED = re.compile(r"[%/|#~]")
 class Branch:
     """One line of execution of a run: its main task, or an asyncio task that the run started."""
 
-    __slots__ = ("_occurrences", "_random", "_run_id", "path")
+    __slots__ = ("_occurrences", "_random", "_seed", "path")
 
-    def __init__(self, path: str, run_id: str) -> None:
+    def __init__(self, path: str, seed: str) -> None:
         self.path = path
-        self._run_id = run_id
+        self._seed = seed
         self._occurrences: dict[str, int] = {}
         self._random: random.Random | None = None
 
@@ -34,12 +34,12 @@ class Branch:
         spawned = f"/{name}"  # counted apart from awaits: no callee begins with a slash
         n = self._occurrences.get(spawned, 0)
         self._occurrences[spawned] = n + 1
-        return Branch(f"{self.path}/{escaped(name)}.{n}", self._run_id)
+        return Branch(f"{self.path}/{escaped(name)}.{n}", self._seed)
 
     def random(self) -> random.Random:
         """One generator for each branch: two branches cannot disturb one another's sequence."""
         if self._random is None:
-            self._random = random.Random(f"{self._run_id}:{self.path}")
+            self._random = random.Random(f"{self._seed}:{self.path}")
         return self._random
 
 

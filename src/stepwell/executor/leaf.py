@@ -11,11 +11,11 @@ _TRY = re.compile(r"~\d+$")
 class Leaf:
     """What a step in progress asks of its run is journaled under `<step key>|<operation>#<n>`, nested."""
 
-    __slots__ = ("_occurrences", "_random", "_run_id", "key", "tasks", "waiting")
+    __slots__ = ("_occurrences", "_random", "_seed", "key", "tasks", "waiting")
 
-    def __init__(self, key: str, run_id: str) -> None:
+    def __init__(self, key: str, seed: str) -> None:
         self.key = key
-        self._run_id = run_id
+        self._seed = seed
         self._occurrences: dict[str, int] | None = None
         self._random: random.Random | None = None
         self.tasks = 0  # asyncio tasks that the step started and that still run
@@ -30,7 +30,7 @@ class Leaf:
 
     def random(self) -> random.Random:
         if self._random is None:
-            self._random = random.Random(f"{self._run_id}:{self.key}")
+            self._random = random.Random(f"{self._seed}:{self.key}")
         return self._random
 
     @property

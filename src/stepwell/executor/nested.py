@@ -57,7 +57,7 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
 
 async def _perform(attempt: Attempt, key: str, call: StepCall) -> Record:
     record = Record(key, "step", "value", nested=True, started=attempt.port.now())
-    outer = current_leaf.set(Leaf(key, attempt.run_id))
+    outer = current_leaf.set(Leaf(key, attempt.seed))
     attempt.executed.append(key)
     try:
         work = Called(call).start()

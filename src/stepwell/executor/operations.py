@@ -54,7 +54,7 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     async def pause(number: int, delay: float) -> None:
         await _timer(attempt, f"{try_key(base, number)}.backoff", attempt.clock + delay, absolute=False)
 
-    return await with_tries(call.options.retry or _ONCE, f"{attempt.run_id}:{base}", one_try, pause)
+    return await with_tries(call.options.retry or _ONCE, f"{attempt.seed}:{base}", one_try, pause)
 
 
 @transparent

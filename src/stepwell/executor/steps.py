@@ -74,7 +74,7 @@ async def perform(attempt: Attempt, work: Work, arguments: Arguments | None, rec
     """Does the work, out of the run's own lines, and notes in `record` what it came to."""
     task = cast("DurableTask", asyncio.current_task())
     before = task.cancels
-    leaf = Leaf(record.key, attempt.run_id)
+    leaf = Leaf(record.key, attempt.seed)
     seen = contextvars.copy_context() if attempt.options.strict else None
     value: Any = None
     error: BaseException | None = None
