@@ -187,8 +187,7 @@ def test_anyio_inside_a_step() -> None:
 
 @task
 async def with_asyncpg(dsn: str) -> Any:
-    connection = await open_asyncpg(dsn)
-    return connection
+    return await open_asyncpg(dsn)
 
 
 async def open_asyncpg(dsn: str) -> Any:

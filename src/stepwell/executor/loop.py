@@ -109,7 +109,7 @@ class DurableLoop(asyncio.SelectorEventLoop):
         attempt = domain.get()
         if attempt is None:
             return self._create_plain_task(coro, name, context, options)
-        self._refuse_eager_tasks()
+        self._refuse_eager_tasks(coro)
         return attempt.start_branch(coro, short_name(_callee(coro)).rpartition(".")[2], name, context)
 
     def _create_plain_task(
@@ -128,9 +128,10 @@ class DurableLoop(asyncio.SelectorEventLoop):
             task.add_done_callback(functools.partial(_task_of_leaf_ended, leaf), context=self._nowhere)
         return task
 
-    def _refuse_eager_tasks(self) -> None:
+    def _refuse_eager_tasks(self, coro: Coroutine[Any, Any, Any]) -> None:
         factory = self.get_task_factory()
         if factory is not None and factory is getattr(asyncio, "eager_task_factory", None):
+            coro.close()
             raise ConfigError(
                 "asyncio.eager_task_factory is set, which starts tasks in another order than their replay",
                 hint="do not set it in a process that runs tasks of stepwell",

@@ -108,7 +108,7 @@ async def numbers(n: int) -> AsyncIterator[int]:
 async def async_for_and_comprehension() -> Any:
     out = [await fetch(x) async for x in numbers(3)]
     async for x in numbers(2):
-        out.append(await fetch(x))
+        out.append(await fetch(x))  # noqa: PERF401 - the loop is what is tested
     out.append("else")
     return [*out, *[y async for y in numbers(2)]]
 
