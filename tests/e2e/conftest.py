@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.terminal import Dev
 
-TASKS = '''
+TASKS = """
 import asyncio
 import os
 import pathlib
@@ -49,7 +49,7 @@ async def hold(gate: str) -> str:
 async def gated(gate: str) -> str:
     await double(21)
     return await hold(gate)
-'''
+"""
 
 
 def write_project(folder: Path) -> Path:

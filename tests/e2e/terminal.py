@@ -26,7 +26,9 @@ def environment(**variables: str) -> dict[str, str]:
     return inherited | {"NO_COLOR": "1", "COLUMNS": "100"} | variables
 
 
-def stepwell(project: Path, *arguments: str, within: float = WITHIN, **variables: str) -> subprocess.CompletedProcess[str]:
+def stepwell(
+    project: Path, *arguments: str, within: float = WITHIN, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """A command, to its end."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "stepwell.cli", *arguments],

@@ -116,6 +116,27 @@ def test_what_is_killed_is_started_again(project: Path, start: Start, victim: st
     assert hello(dev) == "hello x: 10"
 
 
+def test_a_postgres_that_is_named_is_used_and_left_alone(project: Path, start: Start, database_url: str) -> None:
+    dev = start(project, STEPWELL_DATABASE_URL=database_url)
+    dev.ready()
+    assert "postgres" not in dev.pids
+    assert not (project / ".stepwell" / "postgres").exists()
+    assert hello(dev) == "hello x: 10"
+    assert dev.interrupt() == 0
+    checked = stepwell(project, "db", "check", STEPWELL_DATABASE_URL=database_url)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_ctrl_c_while_it_starts_ends_it_at_once(project: Path, start: Start) -> None:
+    (project / "tasks.py").write_text("import threading\nthreading.Event().wait()\n")
+    dev = start(project)
+    dev.says("ready at http://")
+    family = dev.family()
+    assert dev.interrupt() == 0
+    assert "stopped" in dev.lines[-1]
+    assert gone(family) == []
+
+
 def test_a_second_dev_in_the_same_project_names_the_first(project: Path, start: Start) -> None:
     dev = start(project)
     dev.ready()
@@ -125,9 +146,7 @@ def test_a_second_dev_in_the_same_project_names_the_first(project: Path, start: 
     assert f"pid {dev.process.pid}, at {dev.file()['url']}" in second.stderr
 
 
-def test_a_port_that_is_taken_is_named_before_anything_is_started(
-    project: Path, start: Start, tmp_path: Path
-) -> None:
+def test_a_port_that_is_taken_is_named_before_anything_is_started(project: Path, start: Start, tmp_path: Path) -> None:
     dev = start(project)
     dev.ready()
     port = dev.file()["url"].rpartition(":")[2]

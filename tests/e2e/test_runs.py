@@ -90,10 +90,10 @@ def test_runs_are_listed_by_status_task_and_tag(running: Dev) -> None:
 
 
 def test_a_replay_from_a_checkpoint_with_another_value_runs_only_what_follows(running: Dev) -> None:
-    old = json.loads(stepwell(running.project, "trigger", "hello", "-p", '{"name":"x"}', "--wait", "--json").stdout)["id"]
-    done = stepwell(
-        running.project, "runs", "replay", old, "--from", "counted", "--set", "0=100", "--wait", "--json"
-    )
+    old = json.loads(stepwell(running.project, "trigger", "hello", "-p", '{"name":"x"}', "--wait", "--json").stdout)[
+        "id"
+    ]
+    done = stepwell(running.project, "runs", "replay", old, "--from", "counted", "--set", "0=100", "--wait", "--json")
     assert done.returncode == 0, done.stderr
     new = json.loads(done.stdout)
     assert new["output"] == "hello x: 106"

@@ -6,18 +6,16 @@ The server reads its own (`server.settings`). Both read the same files, so each 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import ConfigError
+from stepwell.settings import SettingsFile, from_environment, settings_file
 
 if TYPE_CHECKING:
     from stepwell.server.settings import Settings
     from stepwell.worker.settings import WorkerSettings
 
-PREFIX = "STEPWELL_"
 PROJECT_KEYS = frozenset({"modules"})
 WORKER_KEYS = frozenset(
     {
@@ -45,7 +43,10 @@ def worker_settings(modules: Sequence[str], overrides: Mapping[str, Any] | None 
     from stepwell.primitives.duration import seconds
     from stepwell.worker.settings import WorkerSettings
 
-    values = _from_file(WORKER_KEYS) | _from_environment(WORKER_KEYS) | dict(overrides or {})
+    file = settings_file()
+    _refuse_unknown(file)
+    own = {key: value for key, value in file.values.items() if key in WORKER_KEYS}
+    values: dict[str, Any] = {**own, **from_environment(WORKER_KEYS), **(overrides or {})}
     connection = find_connection(values.pop("url", None), values.pop("api_key", None))
     types = {field.name: field.type for field in dataclasses.fields(WorkerSettings)}
     kinds: dict[str, type] = {"int": int, "float": float, "str": str}
@@ -64,51 +65,32 @@ def project_modules(given: Sequence[str] | None) -> list[str]:
     """The files or modules that declare tasks: those given, else the project's. Raises ConfigError (no-modules)."""
     if given:
         return list(given)
-    named = os.environ.get(PREFIX + "MODULES")
-    found: Any = named.split(",") if named else _from_file(PROJECT_KEYS).get("modules")
+    file = settings_file()
+    named = from_environment(PROJECT_KEYS).get("modules")
+    found: Any = named.split(",") if named else file.values.get("modules")
     if found is None:
         raise ConfigError("no file or module with tasks is named", hint=_EXAMPLE, code="no-modules")
     names: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else []  # pyright: ignore[reportUnknownVariableType]
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"modules = {found!r} is no list of files or modules", hint=_EXAMPLE, code="no-modules")
-    return [_from_folder_of_project(name) for name in names]
+    return names if named else [_from_folder_of(file, name) for name in names]
 
 
-def _from_folder_of_project(name: str) -> str:
+def _from_folder_of(file: SettingsFile, name: str) -> str:
     """A file named in pyproject.toml is meant from there, wherever the command is called."""
-    file = _settings_file()
-    if file is None or not (name.endswith(".py") or "/" in name):
-        return name
-    return str(file[0].parent / name)
+    is_file = name.endswith(".py") or "/" in name
+    return str(file.path.parent / name) if file.path is not None and is_file else name
+
+
+def _refuse_unknown(file: SettingsFile) -> None:
+    try:
+        from stepwell.server.settings import KEYS
+    except ImportError:  # a machine for workers alone, without the server's libraries
+        return
+    file.refuse_unknown({*KEYS, *WORKER_KEYS, *PROJECT_KEYS})
 
 
 def database_url() -> str | None:
     """The Postgres that environment or file names; None means the embedded one."""
-    found = _from_environment({"database_url"}) or _from_file({"database_url"})
-    return found.get("database_url") or None
-
-
-def _from_environment(keys: frozenset[str] | set[str]) -> dict[str, Any]:
-    return {key: os.environ[PREFIX + key.upper()] for key in keys if os.environ.get(PREFIX + key.upper())}
-
-
-def _from_file(keys: frozenset[str] | set[str]) -> dict[str, Any]:
-    file = _settings_file()
-    return {} if file is None else {key: value for key, value in file[1].items() if key in keys}
-
-
-def _settings_file() -> tuple[Path, dict[str, Any]] | None:
-    """The nearest stepwell.toml or pyproject.toml upwards, and what it says of us."""
-    import tomllib
-
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        own, project = folder / "stepwell.toml", folder / "pyproject.toml"
-        for file in (own, project):
-            if file.is_file():
-                try:
-                    content = tomllib.loads(file.read_text(encoding="utf-8"))
-                except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                    raise ConfigError(f"{file} is no valid TOML: {error}") from error
-                return file, content if file is own else content.get("tool", {}).get("stepwell", {})
-    return None
+    key = "database_url"
+    return from_environment({key}).get(key) or settings_file().values.get(key) or None

@@ -23,7 +23,7 @@ from stepwell.cli.supervisor import Child, Delays, how_it_ended
 from stepwell.cli.voices import Voices
 from stepwell.client.connection import stepwell_home
 from stepwell.engine.environments import authenticate, create_key, ensure_environment
-from stepwell.errors import ConfigError
+from stepwell.errors import ConfigError, StepwellError
 from stepwell.server.main import bound_socket, url_of
 from stepwell.storage.database import Database
 from stepwell.storage.embedded import EmbeddedPostgres
@@ -78,7 +78,7 @@ class Development:
                     await self._stop.wait()
                     for watcher in watchers:
                         watcher.cancel()
-            except* ConfigError as errors:
+            except* StepwellError as errors:
                 raise errors.exceptions[0] from None
             finally:
                 if self._embedded is not None:
@@ -153,9 +153,7 @@ class Development:
             self._pids["server"] = child.pid
             with contextlib.ExitStack() as stack:
                 stack.callback(child.kill)
-                if await child.ready() is not None:
-                    self._announce()
-                    self._greet()
+                stack.callback(asyncio.create_task(self._greet(child)).cancel)
                 if await first(self._worker_over.wait(), child.ended()) == 0:
                     await child.stop(_STOP_WITHIN)
                     return
@@ -178,8 +176,10 @@ class Development:
             }
         )
 
-    def _greet(self) -> None:
-        self._voices.say("dev", f"ready at {self._url}  (key and more in {self._home.file})", "bold green")
+    async def _greet(self, child: Child) -> None:
+        if await child.ready() is not None:
+            self._announce()
+            self._voices.say("dev", f"ready at {self._url}  (key and more in {self._home.file})", "bold green")
 
     # ── worker ───────────────────────────────────────────────────────────────
 
@@ -192,8 +192,7 @@ class Development:
                 delays.started()
                 with contextlib.ExitStack() as stack:
                     stack.callback(child.kill)
-                    telling = asyncio.create_task(self._tell_tasks(child))
-                    stack.callback(telling.cancel)
+                    stack.callback(asyncio.create_task(self._tell_tasks(child)).cancel)
                     what = await first(child.ended(), self._changed.wait(), self._stop.wait())
                     if what != 0:
                         await child.stop(DRAIN + _STOP_WITHIN)

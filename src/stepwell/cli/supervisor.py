@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from stepwell.primitives.backoff import backoff_delay
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
+UNREADY_GRACE = 0.5
 STEADY = 10.0
 """Seconds after which a process counts as having come up, and the next death begins the delays anew."""
 
@@ -65,7 +66,8 @@ class Child:
         return code
 
     async def stop(self, grace: float) -> int:
-        """SIGTERM, and SIGKILL after `grace` seconds."""
+        """SIGTERM, and SIGKILL after `grace` seconds; one that is not ready yet holds nothing worth waiting for."""
+        grace = grace if self._said.done() else min(grace, UNREADY_GRACE)
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         try:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,7 @@ import msgspec
 
 from stepwell.errors import ConfigError
 from stepwell.primitives.duration import seconds
-
-PREFIX = "STEPWELL_"
+from stepwell.settings import from_environment, settings_file
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,10 +70,9 @@ def load_settings(
     `others` names keys of the same files that somebody else reads. Raises ConfigError for a key that nobody knows, a
     value of the wrong type, and when there is no database_url.
     """
-    variables = os.environ if environ is None else environ
-    values = _from_files((directory or Path.cwd()).resolve(), KEYS | frozenset(others))
-    values.update({key: variables[PREFIX + key.upper()] for key in KEYS if PREFIX + key.upper() in variables})
-    values.update(overrides or {})
+    file = settings_file(directory)
+    file.refuse_unknown({*KEYS, *others})
+    values = {**file.values, **from_environment(KEYS, environ), **(overrides or {})}
     if not values.get("database_url"):
         raise ConfigError(
             "no database is named",
@@ -97,32 +92,3 @@ def _converted(values: dict[str, Any]) -> Settings:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting has the wrong type: {error}", hint="see docs/operations/server.md") from None
-
-
-def _from_files(directory: Path, known: frozenset[str]) -> dict[str, Any]:
-    for folder in (directory, *directory.parents):
-        own, project = folder / "stepwell.toml", folder / "pyproject.toml"
-        if own.is_file():
-            return _checked(own, _read(own), known)
-        if project.is_file():
-            return _checked(project, _read(project).get("tool", {}).get("stepwell", {}), known)
-    return {}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is no valid TOML: {error}") from error
-
-
-def _checked(file: Path, values: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ConfigError(
-                f"{file}: unknown setting {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}",
-                code="setting-unknown",
-            )
-    return dict(values)
