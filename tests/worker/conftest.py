@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +56,29 @@ class Pipe:
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
         self.path = str(path)
+        # Open for writing as well: so it has no end when a writer leaves it.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
 
     async def read(self) -> str:
-        """What one writer writes; waits for it."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        """What a writer writes; waits for it."""
         loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._descriptor, readable.set)
         try:
-            readable = asyncio.Event()
-            loop.add_reader(descriptor, readable.set)
             await asyncio.wait_for(readable.wait(), PATIENCE)
-            return os.read(descriptor, 4096).decode()
+            return os.read(self._descriptor, 4096).decode()
         finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+            loop.remove_reader(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Pipe:
-    return Pipe(tmp_path / "pipe")
+def pipe(tmp_path: Path) -> Iterator[Pipe]:
+    pipe = Pipe(tmp_path / "pipe")
+    yield pipe
+    pipe.close()
 
 
 @pytest.fixture
