@@ -233,3 +233,34 @@ def test_what_ends_the_process_is_no_outcome() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         one_life(works)
+
+
+def test_a_run_canceled_before_its_first_line_runs_nothing() -> None:
+    async def live() -> Any:
+        attempt = attempt_of(cleans_up, Store())
+        attempt.cancel()
+        return await attempt.run()
+
+    assert isinstance(lives(live), Canceled)
+    assert said == []
+
+
+def test_a_run_canceled_while_it_replays_cleans_up() -> None:
+    async def live() -> Any:
+        first = Store()
+        attempt = attempt_of(waits_while_replaying, first)
+        running = asyncio.ensure_future(attempt.run())
+        while "working" not in said:
+            await asyncio.sleep(0)
+        attempt.discard()
+        await running
+        said.clear()
+        again = attempt_of(waits_while_replaying, Store(), first.entries)
+        running = asyncio.ensure_future(again.run())
+        await asyncio.sleep(0)
+        again.cancel()
+        return await running
+
+    assert isinstance(lives(live), Canceled)
+    assert said.count("finally") <= 1
+    assert "first" not in said

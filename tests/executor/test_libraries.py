@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -85,6 +86,13 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def sockets_of_dead_lives() -> Iterator[None]:
+    """They are collected here, where the warnings about them are expected, and not within another test."""
+    yield
+    gc.collect()
+
+
 def check(guilty: Any, *args: Any) -> Any:
     """Every prefix; and with the whole journal nothing is asked of the server again."""
     result = check_every_prefix_sync(guilty, *args, strict=False)
@@ -150,10 +158,10 @@ def test_openai(url: str) -> None:
 
 @task
 async def with_anthropic(url: str) -> Any:
-    client = anthropic.AsyncAnthropic(base_url=url, api_key="k")
     messages: Any = [{"role": "user", "content": "hi"}]
-    first = await client.messages.create(model="m", max_tokens=5, messages=messages)
-    second = await client.messages.create(model="m", max_tokens=5, messages=messages)
+    async with anthropic.AsyncAnthropic(base_url=url, api_key="k") as client:
+        first = await client.messages.create(model="m", max_tokens=5, messages=messages)
+        second = await client.messages.create(model="m", max_tokens=5, messages=messages)
     return [first.content[0].text, second.usage.input_tokens]  # type: ignore[union-attr]
 
 

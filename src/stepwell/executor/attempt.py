@@ -93,7 +93,8 @@ class Attempt(Pump):
         if self.options.strict:
             for warning in hazards.of(self.task.fn):
                 self.warn_once(warning, warning)
-        self._begin()
+        if not self._outcome.done():  # not canceled or discarded before its first line
+            self._begin()
         return await self._outcome
 
     def cancel(self, grace: float = 5.0) -> None:
@@ -102,6 +103,9 @@ class Attempt(Pump):
         if self._canceled or self._outcome.done():
             return
         self._canceled = True
+        if self._main is None:
+            self.end(Canceled())
+            return
         self._alarm(grace, lambda: self.end(Canceled()))
         self.control(self._cancel_main)
 
