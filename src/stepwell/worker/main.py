@@ -13,9 +13,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator
-from importlib import metadata
 from typing import Any
 
+from stepwell.client.version import VERSION
 from stepwell.model.task import Manifest
 from stepwell.primitives.ids import new_id
 from stepwell.protocol import frames
@@ -115,7 +115,7 @@ class Worker:
             self.settings.name,
             os.getpid(),
             frames.PROTOCOL_VERSION,
-            metadata.version("stepwell"),
+            VERSION,
             self.manifest,
             self._leases.held(),
         )
