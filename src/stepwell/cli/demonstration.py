@@ -106,7 +106,8 @@ class Demonstration:
             "STEPWELL_HEARTBEAT": str(HEARTBEAT),
             "LEDGER": str(self._ledger),
         }
-        dev = await Child.start(["dev", str(example(*_PIPELINE))], environment, note)
+        pipeline = shutil.copy(example(*_PIPELINE), self._home.folder)  # to be read, beside what it made
+        dev = await Child.start(["dev", str(pipeline)], environment, note)
         stack.push_async_callback(dev.stop, 15.0)
         ended = asyncio.ensure_future(dev.ended())
         stack.callback(ended.cancel)

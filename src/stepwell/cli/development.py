@@ -112,6 +112,7 @@ class Development:
     # ── Postgres ─────────────────────────────────────────────────────────────
 
     async def _open_database(self) -> None:
+        self._voices.say("dev", f"starting; everything is kept in {self._home.folder}", "dim")
         if self._embedded is not None:
             self._database_url = await self._embedded.start_async()
             self._note_postgres()
