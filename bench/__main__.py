@@ -1,4 +1,4 @@
-"""`make bench`: measures, prints, and writes docs/performance.md. Options: make bench ARGS="--rounds 3 --only w1,w2"."""
+"""`make bench`: measures, prints, writes docs/performance.md. Options: make bench ARGS="--rounds 3 --only w1,w2"."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ PEERS = (
 )
 
 _RUNS = {"runs": ("runs/s", True)}
-_COSTS = {"cpu_us": ("CPU µs each", False), "wal_syncs": ("WAL syncs each", False)}
+_COSTS = {"cpu_us": ("CPU us each", False), "wal_syncs": ("WAL syncs each", False)}
 _LATENCY = {
     "start_p50": ("start p50 ms", False),
     "start_p95": ("p95", False),

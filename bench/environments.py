@@ -71,7 +71,8 @@ def _npm(packages: tuple[str, ...]) -> None:
 
 
 def _run(command: list[object], directory: Path | None = None) -> None:
-    done = subprocess.run([str(word) for word in command], cwd=directory, capture_output=True, text=True, timeout=600)
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise Missing(

@@ -22,13 +22,13 @@ class Row:
 
     def shown(self, figure: str) -> str:
         if figure not in self.values:
-            return "–"
+            return "-"
         median, least, most = self.values[figure]
-        spread = f" ({number(least)}–{number(most)})" if most > 1.1 * least else ""
+        spread = f" ({number(least)} to {number(most)})" if most > 1.1 * least else ""
         return number(median) + spread
 
     def shown_ratio(self) -> str:
-        return "" if self.ratio is None else f"{self.ratio:.2f} ×"
+        return "" if self.ratio is None else f"{self.ratio:.2f} x"
 
 
 def number(value: float) -> str:

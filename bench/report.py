@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,17 +39,19 @@ def page(results: Sequence[Result], surroundings: Surroundings) -> str:
 
 def _opening(results: Sequence[Result], surroundings: Surroundings) -> str:
     count = max((result.round for result in results), default=0)
-    busiest = max((result.busy for result in results), default=0.0)
+    busy = statistics.median(result.busy for result in results) if results else 0.0
     return f"""# Performance
 
-Written by `make bench` on {surroundings.day}; medians of {count} interleaved rounds, in parentheses least and most where
-they are more than 10 % apart. "vs. ours" says how many times as good the peer's first figure is: below 1, we are ahead.
+Written by `make bench` on {surroundings.day}: medians of {count} interleaved rounds, in parentheses least and most
+where they are more than 10 % apart. "vs. ours" says how many times as good as ours the peer's first figure is: below 1,
+we are ahead.
 
 - {surroundings.text()}
-- Clients, servers, workers and databases share these processors. Before the measurements up to {busiest:.0%} of them was in
-  use by others: ratios within this page mean more than its figures, and figures of two machines nothing.
-- Every peer starts with a fresh database after a checkpoint. An acknowledgement counts when it is durable, an end when the
-  peer's store has it. What a peer does not do, or does with a weaker promise, is said below."""
+- Clients, servers, workers and databases share these processors. Just before a measurement others used {busy:.0%} of
+  them (median). Ratios within this page mean more than its figures; figures of two machines compare nothing.
+- "CPU us each" is the processor time of all processes together, which disturbance hardly changes.
+- Every peer starts with a fresh database after a checkpoint. A trigger counts when it is acknowledged as durable, an
+  end when the peer's store has it. What a peer does not do, or does with a weaker promise, is said below."""
 
 
 def _section(workload: Workload, found: Sequence[Row]) -> str:
@@ -68,12 +71,12 @@ def _section(workload: Workload, found: Sequence[Row]) -> str:
 def _behind(results: Sequence[Result]) -> str:
     """Every peer that is ahead, from the figures themselves; why is what its note says."""
     notes = {entry.name: entry.note for entry in PEERS}
-    lines = [
-        f"- {workload.key.upper()}: {row.peer}, {row.ratio:.2f} × ours{f' ({notes[row.peer]})' if notes[row.peer] else ''}."
-        for workload in measured(results)
-        for row in rows(results, workload)
-        if row.ratio is not None and row.ratio > 1.02 and not row.peer.startswith(OURS)
-    ]
+    lines: list[str] = []
+    for workload in measured(results):
+        for row in rows(results, workload):
+            if row.ratio is not None and row.ratio > 1.02 and not row.peer.startswith(OURS):
+                note = f": {notes[row.peer]}" if notes[row.peer] else ""
+                lines.append(f"- {workload.key.upper()}, {row.peer}, {row.shown_ratio()}{note}.")
     return "\n".join(["## Where a peer is ahead", "", *(lines or ["Nowhere, in these rounds."])])
 
 

@@ -22,12 +22,12 @@ from bench.machine import busy, load
 from bench.services import Postgres, Redis
 
 _SUBREAPER = 36
-_IDLE, _IDLE_WAIT = 0.15, 20.0
+_IDLE, _IDLE_WAIT = 0.15, 5.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measurement: its figures, or the error. `load` is the load average before it, `busy` the share in use then."""
+    """One measurement: its figures, or the error. Before it: `load` average, and the share `busy` with others."""
 
     peer: str
     workload: str
@@ -108,9 +108,9 @@ class Stand:
         file = folder / "result.json"
         words = [python, "-m", "bench.harness", entry.name, entry.module, workload.function, file, json.dumps(sizes)]
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("STEPWELL_", "PG"))}
-        with (folder / "harness.log").open("wb") as log:
+        with (folder / "harness.log").open("wb") as output:
             process = subprocess.Popen(
-                [str(word) for word in words], stdout=log, stderr=log, env=clean | environment, cwd=folder
+                [str(word) for word in words], stdout=output, stderr=output, env=clean | environment, cwd=folder
             )
             try:
                 process.wait(workload.limit)
@@ -118,9 +118,8 @@ class Stand:
                 process.send_signal(signal.SIGTERM)
                 return {"error": f"not done within {workload.limit:g} s"}
         if not file.exists():
-            return {
-                "error": f"it ended with code {process.returncode}; see {file.with_name('harness.log').relative_to(ROOT)}"
-            }
+            log = file.with_name("harness.log").relative_to(ROOT)
+            return {"error": f"it ended with code {process.returncode}; see {log}"}
         return json.loads(file.read_text())
 
     def _sweep(self) -> None:

@@ -33,7 +33,7 @@ def spawn(arguments: Iterable[object], log: str, *, directory: Path | None = Non
             env=os.environ | environment,
             cwd=directory or surroundings.folder(),
             start_new_session=True,
-            preexec_fn=lambda: _prctl(1, int(signal.SIGKILL)),
+            preexec_fn=lambda: _prctl(1, int(signal.SIGKILL)),  # noqa: PLW1509 - it takes no lock
         )
     _started.append((log, process))
     return process

@@ -51,8 +51,8 @@ def declare(queue: str = "runs") -> Any:
 
     @app.register_task("parent", queue="parents")
     def parent(n: int, ctx: Any) -> int:
-        spawn = [ctx.step("spawn", lambda i=i: str(app.spawn("noop", i, queue="runs")["task_id"])) for i in range(n)]
-        return len([ctx.await_task_result(child, queue_name="runs") for child in spawn])
+        children = [ctx.step("spawn", lambda i=i: str(app.spawn("noop", i, queue="runs")["task_id"])) for i in range(n)]
+        return len([ctx.await_task_result(child, queue_name="runs") for child in children])
 
     return app
 

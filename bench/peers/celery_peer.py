@@ -41,7 +41,7 @@ class ThePeer(Peer):
 
     def start_workers(self, workers: int | None = None) -> list[Process]:
         program = Path(sys.executable).with_name("celery")
-        words = "worker -l ERROR --without-gossip --without-mingle --without-heartbeat -c".split()
+        words = ["worker", "-l", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat", "-c"]
         started = spawn([program, "-A", "bench.peers.celery_peer", *words, workers or self.workers], "worker")
         noop.delay(0).get(timeout=40)
         self._results = redis.Redis.from_url(surroundings.redis_url() + "/1")

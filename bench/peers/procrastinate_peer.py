@@ -82,7 +82,7 @@ class ThePeer(Peer):
 
         async def asked() -> None:
             job = await self._app.configure_task("timed").defer_async(i=argument)
-            while (await self._app.job_manager.get_job_status_async(job)).value != "succeeded":
+            while (await self._app.job_manager.get_job_status_async(job)).value != "succeeded":  # noqa: ASYNC110
                 await asyncio.sleep(0.003)
 
         self._loop.run_until_complete(asked())
