@@ -95,6 +95,20 @@ def test_dev_without_a_file_says_how_to_name_one(tmp_path: Path) -> None:
     assert not (tmp_path / ".stepwell").exists()
 
 
+def test_a_command_whose_extra_is_not_installed_says_which_one(tmp_path: Path) -> None:
+    """As on a machine for workers, where `pip install stepwell` was enough."""
+    code = (
+        "import sys; sys.modules['asyncpg'] = None; sys.argv = ['stepwell', 'keys', 'list'];"
+        "from stepwell.cli.app import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[extra-missing]: this command needs asyncpg")
+    assert "pip install 'stepwell[server]'" in done.stderr
+
+
 def test_no_colour_leaves_the_program_into_a_pipe(tmp_path: Path) -> None:
     answer = stepwell("runs", "list", cwd=tmp_path, FORCE_COLOR="")
     assert "\x1b" not in answer.stderr + answer.stdout
