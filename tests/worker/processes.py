@@ -31,7 +31,3 @@ async def until_gone(pid: int) -> None:
         assert ended, f"process {pid} is still alive after {PATIENCE:g} s"
     finally:
         os.close(descriptor)
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
