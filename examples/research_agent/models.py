@@ -12,6 +12,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+# Imported with this module, once for all runs: each run's process is forked from one that has them.
+if os.environ.get("OPENAI_API_KEY"):
+    from openai import AsyncOpenAI
+elif os.environ.get("ANTHROPIC_API_KEY"):
+    from anthropic import AsyncAnthropic
+
 TOOLS: list[dict[str, Any]] = [
     {
         "name": "search",
@@ -30,9 +36,7 @@ TOOLS: list[dict[str, Any]] = [
     },
 ]
 
-SYSTEM = (
-    "You research the Python standard library with the tools given. When you know enough, answer briefly."
-)
+SYSTEM = "You research the Python standard library with the tools given. When you know enough, answer briefly."
 
 
 @dataclass
@@ -85,8 +89,6 @@ def rule_based_planner(messages: list[Message]) -> Reply:
 
 
 async def ask_openai(messages: list[Message]) -> Reply:
-    from openai import AsyncOpenAI
-
     def wire(message: Message) -> dict[str, Any]:
         if message.role == "tool":
             return {"role": "tool", "tool_call_id": message.call, "content": message.text}
@@ -117,8 +119,6 @@ async def ask_openai(messages: list[Message]) -> Reply:
 
 
 async def ask_anthropic(messages: list[Message]) -> Reply:
-    from anthropic import AsyncAnthropic
-
     def wire(message: Message) -> dict[str, Any]:
         if message.role == "tool":
             answer = {"type": "tool_result", "tool_use_id": message.call, "content": message.text}
