@@ -126,3 +126,29 @@ def test_printing_and_logging_are_silent_while_replaying(capsys: Any, caplog: An
     one_life(talks, store.entries)
     assert capsys.readouterr().out == "after\n"
     assert caplog.records == []
+
+
+class ClosesItself:
+    """As clients of HTTP do."""
+
+    def __del__(self) -> None:
+        asyncio.get_running_loop().create_task(self.aclose())
+
+    async def aclose(self) -> None:
+        closed.append("client")
+
+
+@task
+async def drops_a_client() -> int:
+    client = ClosesItself()
+    first = await fetch(1)
+    del client
+    return first + await fetch(2)
+
+
+def test_a_client_that_closes_itself_when_it_is_collected_is_no_branch_of_the_run() -> None:
+    closed.clear()
+    outcome, store, _ = one_life(drops_a_client)
+    assert isinstance(outcome, Completed)
+    assert closed == ["client"]
+    assert store.keys == ["|fetch#0", "|fetch#1"]

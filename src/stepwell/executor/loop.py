@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,8 @@ class DurableLoop(asyncio.SelectorEventLoop):
         attempt = domain.get()
         if attempt is None:
             return self._create_plain_task(coro, name, context, options)
+        if _in_finalizer():
+            return super().create_task(coro, name=name, context=contextvars.Context())
         self._refuse_eager_tasks(coro)
         return attempt.start_branch(coro, short_name(_callee(coro)).rpartition(".")[2], name, context)
 
@@ -204,6 +207,18 @@ def _called_with(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _callee(thing: Any) -> str:
     return getattr(thing, "__qualname__", None) or type(thing).__qualname__
+
+
+def _in_finalizer() -> bool:
+    """Clients close themselves in `__del__` by a task. The garbage collector calls that at any moment: no branch."""
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    for _ in range(3):  # create_task may have been reached through asyncio.create_task or ensure_future
+        if frame is None:
+            return False
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _task_of_leaf_ended(leaf: Leaf, _: object) -> None:
