@@ -21,7 +21,7 @@ from stepwell.cli.home import Home, Running
 from stepwell.cli.pages import print_run
 from stepwell.cli.record import Record, children_of, record_of
 from stepwell.cli.supervisor import Child
-from stepwell.cli.wording import counted, shortened, span
+from stepwell.cli.wording import counted, span
 from stepwell.client.asynchronous import Stepwell
 from stepwell.errors import ConfigError, StepwellError
 from stepwell.model.lifecycle import is_terminal
@@ -222,7 +222,7 @@ class Demonstration:
         for repeat in verdict.repeats:
             mark, style = ("·", "dim") if repeat.excused else ("✗", "red")
             line = f"  {mark} {repeat.step} of {repeat.run} ran {repeat.times} times: {repeat.why}"
-            out().print(Text(shortened(line, 200), style=style), soft_wrap=True)
+            out().print(Text(line, style=style), soft_wrap=True)
 
 
 def _say(text: str, style: str = "") -> None:

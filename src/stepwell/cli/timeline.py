@@ -7,6 +7,7 @@ Both carry Postgres's clock, so one order holds for all.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from stepwell.protocol.runs import CheckpointView, EventView, RunDetail
 
 Tone: TypeAlias = Literal["plain", "good", "bad", "warn", "quiet", "wait"]
 
+_KILLED = re.compile(r"the executor was killed by signal \d+ \((\w+)\)")
 _HIDDEN_KINDS = frozenset({"order"})  # they hold a place in the replay's order, and nothing that happened
 
 
@@ -74,7 +76,7 @@ def _checkpoint(c: CheckpointView, began: float, at: float, *, held: bool) -> En
         return replace(told, at=0.0, until=None, tone="quiet", mark="=", note="kept", order=c.seq - 10**6)
     if c.kind in {"timer", "children"}:
         what = "sleep" if c.kind == "timer" else "waited for children"
-        return replace(told, what=what, tone="wait", mark="◷", note="" if held else "no worker was held")
+        return replace(told, what=what, tone="wait", mark="◷", note="" if held else "held no worker")
     if c.kind == "spawn":
         return replace(told, at=at, until=None, what=f"triggered {c.name or 'children'}", tone="plain", mark="⑂")
     if c.kind == "named":
@@ -146,7 +148,7 @@ class _Story:
             until = "" if due is None else f", until {clock(datetime.fromtimestamp(float(due), UTC))}"
             what = {"timer": "sleeps", "children": "waits for children"}.get(str(wait.get("kind")), "waits")
             began = self.suspended.get(str(wait.get("key")), 0.0)
-            yield Entry(began, what, "wait", "◷", ends_at(self._run), f"no worker is held{until}", order=10**6)
+            yield Entry(began, what, "wait", "◷", ends_at(self._run), f"holds no worker{until}", order=10**6)
 
     def tell_triggered(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         note = ""
@@ -192,8 +194,9 @@ class _Story:
 
     def tell_crashed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         self._interrupted = True
-        again = _again(data)
-        yield Entry(at, shortened(str(data.get("message") or data.get("code")), 90), "bad", "☠", note=again, order=-6)
+        message = str(data.get("message") or data.get("code"))
+        what = _KILLED.sub(r"executor killed by \1", shortened(message, 90))
+        yield Entry(at, what, "bad", "☠", note=_again(data), order=-6)
 
     def tell_retrying(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(
