@@ -10,7 +10,7 @@ PY     ?= $(shell command -v python3.11 || command -v python3)
 EXTRAS := --extra dev --extra test --extra docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format-check lint types imports fmt demo bench docs chaos lock clean
+.PHONY: help setup test pythons check format-check lint types imports fmt demo bench docs chaos lock clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,6 +32,10 @@ test: setup  ## Run the tests. Choose some with: make test ARGS="tests/engine -k
 
 check: format-check lint types imports  ## Exactly what CI runs: format, lint, types, import contracts, tests.
 	$(MAKE) test
+	$(MAKE) pythons
+
+pythons: setup  ## The executor's tests on every other Python, 3.11 to 3.13, that this machine has.
+	$(PYTHON) -m tests.executor.every_python $(ARGS)
 
 format-check: setup
 	$(VENV)/bin/ruff format --check .
@@ -68,5 +72,5 @@ lock: setup  ## Resolve the dependencies anew into requirements.lock (see docs/a
 	@! grep -nE '[a-z]+://' requirements.lock
 
 clean:  ## Remove .venv, caches and build output. Data under .stepwell/ stays.
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-3.* build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
