@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
         ended = subprocess.run([python, "-m", "pytest", "-q", *tests, *arguments], cwd=ROOT, check=False)
         if ended.returncode:
             failed.append(version)
-    print(f"failed on: {', '.join(failed)}" if failed else f"passed on Python {', '.join(interpreters()) or 'this only: no other was found'}")
+    others = ", ".join(interpreters()) or "no other version is on this machine"
+    print(f"failed on: {', '.join(failed)}" if failed else f"passed on every other Python: {others}")
     return 1 if failed else 0
 
 
