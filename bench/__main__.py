@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -21,8 +22,8 @@ def main() -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
-    plan = _plan(given)
-    file = HOME / "results" / f"{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    plan = [] if given.again else _plan(given)
+    file = given.again or HOME / "results" / f"{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
     stand = Stand()
     try:
         surroundings = report.Surroundings.seen(stand)
@@ -39,7 +40,7 @@ def main() -> None:
         return
     page = ROOT / "docs" / "performance.md"
     page.write_text(report.page(results, surroundings), encoding="utf-8")
-    console.print(f"written to {page.relative_to(ROOT)}; each measurement is in {file.relative_to(ROOT)}")
+    console.print(f"written to {page.relative_to(ROOT)}; each measurement is in {file}")
 
 
 def _options() -> argparse.Namespace:
@@ -49,6 +50,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", help="peers, e.g. stepwell,dbos; by default all")
     parser.add_argument("--quick", action="store_true", help="small sizes, for a look; no report is written")
     parser.add_argument("--full", action="store_true", help="also a database with 1,000,000 finished runs")
+    parser.add_argument(
+        "--again", type=Path, metavar="FILE", help="measure nothing: report an earlier session's results"
+    )
     parser.add_argument("--no-report", action="store_true", help="leave docs/performance.md as it is")
     return parser.parse_args()
 

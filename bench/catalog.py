@@ -57,7 +57,15 @@ PEERS = (
         variant="shared",
         note='the same with `isolation="shared"`: many runs in one process, as all peers here work',
     ),
-    Entry("dbos", "dbos_peer", ("dbos", "psycopg[binary]"), needs=POSTGRES, workloads=_ENGINE - {"w4b", "w5b"}),
+    Entry(
+        "dbos",
+        "dbos_peer",
+        ("dbos", "psycopg[binary]"),
+        needs=POSTGRES,
+        workloads=_ENGINE - {"w4b", "w5b"},
+        smaller={"w3": {"n": 40}},
+        note="default settings, with which its queues are polled each second",
+    ),
     Entry(
         "dbos-tuned",
         "dbos_peer",

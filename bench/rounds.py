@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -47,6 +48,7 @@ class Stand:
     def __init__(self) -> None:
         # What a peer leaves behind becomes our child, and is ended before the next measurement.
         ctypes.CDLL(None).prctl(_SUBREAPER, 1)
+        self._lock = _locked(HOME / "lock")
         self.postgres = Postgres(HOME / "postgres")
         self.redis = Redis(HOME / "redis")
 
@@ -54,6 +56,7 @@ class Stand:
         self._sweep()
         self.redis.stop()
         self.postgres.stop()
+        self._lock.close()
 
     def measure(self, entry: Entry, workload: Workload, sizes: dict[str, Any], number: int) -> Result:
         """One measurement on fresh services."""
@@ -165,6 +168,17 @@ def save(file: Path, result: Result) -> None:
 
 def saved(file: Path) -> list[Result]:
     return [Result(**json.loads(line)) for line in file.read_text().splitlines()]
+
+
+def _locked(file: Path) -> IO[str]:
+    """Two sessions at once would measure one another. The lock of one that died is free."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = file.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit("another `make bench` runs in this checkout: wait for its end") from None
+    return lock
 
 
 def _until_idle() -> float:
