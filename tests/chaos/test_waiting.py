@@ -17,7 +17,7 @@ from tests.stack import MakeStack, Stack, completed, until
 TASKS = str(Path(__file__).with_name("waiting.py"))
 HOUR = 3600.0
 LATE = 2.0
-PACE = 0.06
+PACE = 0.03
 """Seconds between one run's time and the next one's: what is measured is punctuality, not how many at once."""
 MEGABYTE = 1 << 20
 
@@ -29,12 +29,12 @@ SELECT extract(epoch FROM at)::float8 AS at FROM event WHERE run_id = $1 AND kin
 # Gives time instead of waiting for it: what began now began an hour ago, and is due in $1 seconds and in $2 more each.
 AN_HOUR_AGO = """
 WITH due AS (
-    UPDATE wait SET due_at = now() + make_interval(secs => $1 + $2 * place.number)
+    UPDATE wait SET due_at = now() + make_interval(secs => $1::float8 + $2::float8 * place.number)
     FROM (SELECT run_id AS id, row_number() OVER (ORDER BY run_id) AS number FROM wait) AS place
     WHERE wait.run_id = place.id
     RETURNING wait.run_id, wait.due_at
 )
-UPDATE run SET started_at = due.due_at - make_interval(secs => $3) FROM due WHERE run.id = due.run_id
+UPDATE run SET started_at = due.due_at - make_interval(secs => $3::float8) FROM due WHERE run.id = due.run_id
 RETURNING run.id, extract(epoch FROM due.due_at)::float8 AS due
 """
 
