@@ -14,7 +14,7 @@ from tests.chaos import checker
 from tests.chaos.history import Acked, Entry, Execution, Fact, Fault, History, RunRow
 
 STEPS = 6
-few = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 TASK, QUEUE = "task", "few"
 
 
@@ -75,7 +75,7 @@ def simulated(seed: int, kills: float = 0.2) -> tuple[History, random.Random]:
     return Simulation(seed, runs=4, kills=kills).history, random.Random(seed)
 
 
-@few
+@quick
 @given(seeds, st.floats(0, 0.6))
 def test_a_system_that_keeps_its_promises_passes_whatever_is_killed(seed: int, kills: float) -> None:
     history, _ = simulated(seed, kills)
@@ -225,7 +225,7 @@ PLANTED: dict[Callable[[History, random.Random], None], str] = {
 
 
 @pytest.mark.parametrize(("plant", "kind"), PLANTED.items(), ids=lambda each: getattr(each, "__name__", each))
-@few
+@quick
 @given(seed=seeds)
 def test_each_planted_violation_is_found(plant: Callable[[History, random.Random], None], kind: str, seed: int) -> None:
     history, chance = simulated(seed)
@@ -233,7 +233,7 @@ def test_each_planted_violation_is_found(plant: Callable[[History, random.Random
     assert kind in kinds_of(history)
 
 
-@few
+@quick
 @given(seeds)
 def test_a_run_of_nothing_but_idle_kills_proves_nothing(seed: int) -> None:
     history, _ = simulated(seed, kills=0.4)
@@ -241,7 +241,7 @@ def test_a_run_of_nothing_but_idle_kills_proves_nothing(seed: int) -> None:
     assert checker.vacuous(history, ["executor"]) == ["no fault of kind 'executor' hit a run at work"]
 
 
-@few
+@quick
 @given(seeds)
 def test_a_system_that_does_nothing_after_the_last_fault_proves_nothing(seed: int) -> None:
     history, _ = simulated(seed)
