@@ -64,7 +64,7 @@ PEERS = (
         needs=POSTGRES,
         workloads=_ENGINE - {"w4b", "w5b"},
         smaller={"w3": {"n": 40}},
-        note="default settings, with which its queues are polled each second",
+        note="a library: no server between worker and database; default settings, so its queues are polled each second",
     ),
     Entry(
         "dbos-tuned",
@@ -81,6 +81,7 @@ PEERS = (
         ("absurd-sdk", "absurdctl", "psycopg[binary]"),
         needs=POSTGRES,
         workloads=_ENGINE - {"w4b", "w5b"},
+        note="stored procedures called by the worker itself: no server in between, nothing isolates one run from another",
     ),
     Entry(
         "absurd-tuned",
@@ -97,7 +98,7 @@ PEERS = (
         ("pgqueuer[asyncpg,cli]", "uvloop", "psycopg[binary]"),
         needs=POSTGRES,
         workloads=frozenset({"w1", "w3", "w7"}),
-        note="a queue: no steps, no results, no history of a run but its log line",
+        note="a queue: batches of 50 jobs in one process; no steps, no results, no history of a run but a log line",
     ),
     Entry(
         "procrastinate",
@@ -113,7 +114,7 @@ PEERS = (
         ("huey", "redis"),
         needs=REDIS,
         workloads=frozenset({"w1", "w3", "w7"}),
-        note="a queue on Redis: no steps; a crash of Redis may lose the last second, a killed worker its task",
+        note="a queue on Redis: no steps; a crash of Redis may lose the last second, and a killed worker its task",
     ),
     Entry(
         "celery",
@@ -129,7 +130,7 @@ PEERS = (
         ("restate-sdk", "hypercorn", "aiohttp", "httpx"),
         npm=("@restatedev/restate-server",),
         workloads=_ENGINE | {"w7"},
-        note="a server of its own (Rust, RocksDB), single node",
+        note="a server in Rust with a log of its own instead of Postgres; handlers of all runs share a process",
     ),
     Entry(
         "temporal",
