@@ -81,7 +81,7 @@ PEERS = (
         ("absurd-sdk", "absurdctl", "psycopg[binary]"),
         needs=POSTGRES,
         workloads=_ENGINE - {"w4b", "w5b"},
-        note="stored procedures called by the worker itself: no server in between, nothing isolates one run from another",
+        note="stored procedures called by the worker itself: no server between; nothing isolates one run from another",
     ),
     Entry(
         "absurd-tuned",
