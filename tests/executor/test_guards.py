@@ -202,10 +202,10 @@ async def returns_a_connection_from_a_step() -> Any:
     return await connect()
 
 
-def test_a_result_that_cannot_be_stored_fails_at_once_with_its_path_and_key() -> None:
+def test_a_result_that_cannot_be_stored_fails_at_once_with_its_path_and_place() -> None:
     outcome, store, _ = one_life(returns_a_connection_from_a_step)
     said = failure_of(outcome)
-    assert "|connect#0" in said
+    assert "connect (test_guards.py:" in said
     assert "$.items[1]" in said
     assert "Connection" in said
     assert isinstance(outcome, Failed)
@@ -222,10 +222,10 @@ async def returns_too_much() -> Any:
     return len(await large())
 
 
-def test_a_result_over_the_size_limit_names_the_key_and_the_limit() -> None:
+def test_a_result_over_the_size_limit_names_the_place_and_the_limit() -> None:
     said = failure_of(one_life(returns_too_much)[0])
-    assert "'|large#0'" in said
-    assert "10 MB" in said
+    assert "large (test_guards.py:" in said
+    assert "MB; one checkpoint may hold 10 MB" in said
 
 
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("tenant", default=0)

@@ -190,9 +190,11 @@ async def _server(home: Home) -> list[Finding]:
 
 
 def _workers(workers: Sequence[Any]) -> Finding:
+    from stepwell.cli.wording import counted
+
     if not workers:
         return Finding("workers", "warn", "none is connected: runs wait", "start one: stepwell worker tasks.py")
-    names = ", ".join(f"{worker.name} ({len(worker.tasks)} tasks)" for worker in workers)
+    names = ", ".join(f"{worker.name} ({counted(len(worker.tasks), 'task')})" for worker in workers)
     return Finding("workers", "ok", f"connected: {names}")
 
 

@@ -160,7 +160,7 @@ def print_failure(console: Console, failure: FailureView | RunError) -> None:
     if stack:
         console.print(Text(indent(stack.rstrip(), "  "), style="dim"), soft_wrap=True)
     hint = getattr(failure, "hint", None)
-    if hint:
+    if hint and not (stack and f"hint: {hint}" in stack):
         console.print(Text().append("hint: ", style="bold").append(hint), soft_wrap=True)
 
 

@@ -153,8 +153,14 @@ def _places(error: BaseException) -> Iterator[tuple[str, int]]:
 
 
 def users_traceback(error: BaseException) -> str:
-    """The formatted traceback from the user's first frame on."""
-    return "".join(traceback.format_exception(type(error), error, _users_frames(error.__traceback__)))
+    """The formatted traceback from the user's first frame on. Of a refusal of ours it has the user's frames alone:
+    what was wrong is in its message, and no line of ours helps to mend it. Empty if there is none of the user's.
+    """
+    tb = _users_frames(error.__traceback__)
+    if not isinstance(error, StepwellError):
+        return "".join(traceback.format_exception(type(error), error, tb))
+    theirs = [frame for frame in traceback.extract_tb(tb) if not _is_ours(frame.filename)]
+    return "".join(["Traceback (most recent call last):\n", *traceback.format_list(theirs)]) if theirs else ""
 
 
 def _users_frames(tb: TracebackType | None) -> TracebackType | None:

@@ -66,7 +66,10 @@ async def sleep_until(attempt: Attempt, when: float) -> None:
 async def checkpoint(attempt: Attempt, name: str, data: dict[str, Any]) -> None:
     def record(key: str) -> Record:
         new = Record(key, "named", "value")
-        new.set_value(data)
+        try:
+            new.set_value(data)
+        except CheckpointError as refused:
+            raise CheckpointError(f"checkpoint {name!r}: {refused.message}", hint=refused.hint) from None
         return new
 
     await _journaled(attempt, branch_of_task.get().key(name), record)

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepwell.errors import ReplayDiverged
+from stepwell.errors import CheckpointError, ReplayDiverged
 from stepwell.executor import divergence
 from stepwell.executor.futures import Delivery, first_ordinal
 from stepwell.executor.journal import ATTEMPT, Journal
 from stepwell.executor.mailbox import Mailbox
-from stepwell.executor.record import Record, fill
+from stepwell.executor.record import Record, described, fill
 from stepwell.executor.steps import GO
 from stepwell.executor.timers import Timers
 from stepwell.model.checkpoint import Checkpoint
@@ -128,6 +128,8 @@ class Pump:
         self.pumping = True
         try:
             self._turn()
+        except CheckpointError as error:  # what is stored cannot be rebuilt by this code: no lines of the task may run
+            self.fail(error)
         finally:
             self.pumping = False
         if not self.dead:
@@ -187,7 +189,11 @@ class Pump:
 
     def _record_of(self, entry: Checkpoint) -> Record:
         record = Record(entry.key, entry.kind, entry.outcome, site=entry.site, seq=entry.seq, at=entry.at)
-        return fill(record, self.journal.texts.read(entry))
+        body = self.journal.texts.read(entry)
+        try:
+            return fill(record, body)
+        except CheckpointError as error:
+            raise CheckpointError(f"entry {entry.seq}, {described(record)}: {error.message}", hint=error.hint) from None
 
     def _deliver(self, record: Record) -> None:
         delivery = self.pending.pop(record.key).delivery

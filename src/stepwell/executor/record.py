@@ -76,10 +76,15 @@ class Record:
     def _check_size(self, size: int) -> None:
         if size > MAX_VALUE:
             raise CheckpointError(
-                f"the result of {self.key!r} is {size / 2**20:.1f} MB, more than the {MAX_VALUE // 2**20} MB "
-                "that one checkpoint may hold",
+                f"the value has {size / 2**20:.1f} MB; one checkpoint may hold {MAX_VALUE // 2**20} MB",
                 hint="store it elsewhere inside the step (a file, a bucket, a table) and return where it is",
             )
+
+
+def described(record: Record) -> str:
+    """`fetch (tasks.py:12)`: an entry as a person knows it, by what was awaited and where."""
+    name = record.key.rpartition("|")[2].rpartition("#")[0]
+    return f"{name} ({record.site})" if record.site else name
 
 
 def fill(record: Record, body: Body) -> Record:

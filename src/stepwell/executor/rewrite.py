@@ -60,7 +60,8 @@ def _rewrite_within(wrapper: FunctionType, inner: FunctionType, kind: str) -> Ca
         if held is inner:
             cell.cell_contents = rewrite(inner, kind)
             return wrapper
-        if getattr(held, "__wrapped__", None) is inner and transparent.is_rewritten(held.__code__):
+        hides_it = isinstance(held, FunctionType) and getattr(held, "__wrapped__", None) is inner
+        if hides_it and transparent.is_rewritten(held.__code__):
             return wrapper  # rewritten before
     raise ConfigError(
         f"@{kind} stands above another decorator of {inner.__qualname__!r} ({_place(inner)}), "

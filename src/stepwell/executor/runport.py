@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stepwell.codec.payload import Packet, to_plain
-from stepwell.errors import LeaseLost, StepwellError
+from stepwell.errors import LeaseLost
 from stepwell.executor.channel import Channel
 from stepwell.executor.loop import DurableLoop
 from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended
@@ -29,6 +29,7 @@ from stepwell.protocol.frames import (
     WriteJournal,
     WriteLogs,
 )
+from stepwell.protocol.refusals import ErrorBody, refusal
 
 _NOWHERE = contextvars.Context()  # a line is said in a run; sending it belongs to none
 
@@ -78,8 +79,8 @@ class RunPort:
         answered = self._unanswered.pop(frame.seq, None)
         if answered is not None:
             lost = frame.code == LeaseLost.default_code
-            error = LeaseLost(frame.message) if lost else StepwellError(frame.message, code=frame.code)
-            _settle(answered, error)
+            said = ErrorBody(error=frame.message, code=frame.code, hint=frame.hint)
+            _settle(answered, LeaseLost(frame.message) if lost else refusal(frame.status, said))
 
     def send_logs(self, *, last: bool = False) -> None:
         """What was said until now."""

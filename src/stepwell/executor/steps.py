@@ -16,7 +16,7 @@ from stepwell.executor.arguments import Arguments, write_back
 from stepwell.executor.domain import current_leaf, domain
 from stepwell.executor.futures import Delivery, DurableTask
 from stepwell.executor.leaf import Leaf
-from stepwell.executor.record import Record
+from stepwell.executor.record import Record, described
 from stepwell.executor.transparent import transparent
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def _note(record: Record, arguments: Arguments | None, value: Any, error: BaseEx
             record.set_error(error, changes)
         record.swallowed = swallowed
     except CheckpointError as refused:
-        record.set_error(CheckpointError(f"{record.key}: {refused.message}", hint=refused.hint, code=refused.code))
+        message = f"{described(record)}: {refused.message}"
+        record.set_error(CheckpointError(message, hint=refused.hint, code=refused.code))
 
 
 @transparent

@@ -177,6 +177,8 @@ class Rejected(Frame, frozen=True, array_like=True, tag="rejected"):
     seq: int
     code: str
     message: str
+    hint: str | None = None
+    status: int = 400
 
 
 class Discard(Frame, frozen=True, array_like=True, tag="discard"):
@@ -253,6 +255,8 @@ class Refused(Frame, frozen=True, array_like=True, tag="refused"):
     code: str
     message: str
     retryable: bool = False
+    hint: str | None = None
+    status: int = 400
 
 
 class LeaseLostNotice(Frame, frozen=True, array_like=True, tag="lost"):

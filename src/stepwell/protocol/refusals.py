@@ -82,7 +82,11 @@ def error_from(status: int, content: bytes, request_id: str | None = None) -> St
     except msgspec.MsgspecError:
         text = content[:200].decode("utf-8", "replace").strip()
         body = ErrorBody(error=f"HTTP {status}: {text or 'no body'}", code=_unknown_code(status))
-    request_id = body.request_id or request_id
+    return refusal(status, body, body.request_id or request_id)
+
+
+def refusal(status: int, body: ErrorBody, request_id: str | None = None) -> StepwellError:
+    """The exception that says what a body says: of the class that belongs to its code or else its status."""
     if body.code == PayloadInvalid.default_code:
         return PayloadInvalid(body.error, problems=(body.details or {}).get("problems"), hint=body.hint)
     if body.code == PayloadTooLarge.default_code:

@@ -20,6 +20,7 @@ from stepwell.protocol.frames import (
     WriteJournal,
     WriteLogs,
 )
+from stepwell.protocol.refusals import status_of
 from stepwell.server.committer import Committer
 from stepwell.server.connection import Connection
 from stepwell.storage.database import Database
@@ -99,7 +100,8 @@ class Requests:
         if error is not None:
             if error.code == "lease-lost":
                 self._connection.held.pop(run_id, None)
-            self._connection.push(Refused(request.id, error.code, error.message))
+            answer = Refused(request.id, error.code, error.message, hint=error.hint, status=status_of(error))
+            self._connection.push(answer)
             return
         self._committed(self._connection, request.frame)
         self._connection.push(Done(request.id))

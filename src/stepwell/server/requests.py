@@ -111,12 +111,12 @@ async def limited_stream(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The body's chunks, up to `limit` bytes in all. Raises PayloadTooLarge."""
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, f"{int(announced):,} bytes, more than")
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, "more than")
         if chunk:
             yield chunk
 
@@ -129,8 +129,8 @@ def _unreadable(message: str) -> ApiError:
     return ApiError(message, code="content-type", status=415)
 
 
-def _too_large(limit: int) -> PayloadTooLarge:
+def _too_large(limit: int, size: str) -> PayloadTooLarge:
     return PayloadTooLarge(
-        f"the body is larger than the {limit:,} bytes that this operation takes",
+        f"the body has {size} the {limit:,} that this operation takes",
         hint="store large data elsewhere and pass a reference to it",
     )

@@ -156,7 +156,8 @@ class Connection:
                 if message.type is aiohttp.WSMsgType.BINARY:
                     for frame in frames.to_worker.decode(message.data):
                         self._receive(frame)
-            _log.info("connection closed by the server (%s)", websocket.close_code)
+            if websocket.close_code is not None:  # else it was closed from here
+                _log.info("connection closed by the server (%s)", websocket.close_code)
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)

@@ -16,6 +16,7 @@ from stepwell.errors import StepwellError
 from stepwell.model.failure import Failure
 from stepwell.protocol import frames
 from stepwell.protocol.frames import Discard, Finish, LogRecord, Release, StartAttempt, Suspend, WriteJournal, WriteLogs
+from stepwell.protocol.refusals import status_of
 from stepwell.worker.assignments import Assignment
 from stepwell.worker.claimer import Claimer
 from stepwell.worker.endings import Ending, failure_of, timed_out
@@ -249,7 +250,7 @@ class Dispatcher:
             answer = (
                 frames.Persisted(run.run_id, seq)
                 if error is None
-                else frames.Rejected(run.run_id, seq, error.code, error.message)
+                else frames.Rejected(run.run_id, seq, error.code, error.message, error.hint, status_of(error))
             )
             run.executor.send(answer)
 

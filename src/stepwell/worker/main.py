@@ -75,7 +75,7 @@ class Worker:
         """
         try:
             self.manifest = await self._forks.start()
-            _log.info("worker %s has %d tasks: %s", self.id, len(self.manifest.tasks), _names(self.manifest))
+            _log.info("worker %s has the tasks: %s", self.id, _names(self.manifest))
             async with asyncio.TaskGroup() as group:
                 connection = group.create_task(self._connection.run(), name="stepwell-connection")
                 watch = group.create_task(self._watch(), name="stepwell-watch")

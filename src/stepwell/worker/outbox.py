@@ -18,6 +18,7 @@ from stepwell.protocol.frames import (
     WriteJournal,
     WriteLogs,
 )
+from stepwell.protocol.refusals import ErrorBody, refusal
 
 Asked = WriteJournal | Suspend | Finish | WriteLogs | SetMetadata | Release
 Answered = Callable[[StepwellError | None], None]
@@ -63,8 +64,7 @@ class Outbox:
         if pending is None:
             return  # of a run that is no longer ours
         self._uncount(pending.request)
-        error = StepwellError(answer.message, code=answer.code) if isinstance(answer, Refused) else None
-        pending.answered(error)
+        pending.answered(_error(answer) if isinstance(answer, Refused) else None)
 
     def resend(self, request_id: int | None = None) -> None:
         """Ask again: everything, in order, or this one."""
@@ -88,6 +88,10 @@ class Outbox:
             self._logs[frame.run_id] -= 1
             if not self._logs[frame.run_id]:
                 del self._logs[frame.run_id]
+
+
+def _error(refused: Refused) -> StepwellError:
+    return refusal(refused.status, ErrorBody(error=refused.message, code=refused.code, hint=refused.hint))
 
 
 def _ignore(_: StepwellError | None) -> None:
