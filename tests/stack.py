@@ -210,6 +210,12 @@ class Stack:
         for number, worker in enumerate(self.workers):
             (directory / f"worker-{number}.log").write_text("\n".join(worker.log))
 
+    def show_logs(self) -> None:
+        """Their last words, which pytest shows of a test that failed."""
+        for worker in self.workers:
+            print("worker:", *worker.log[-40:], sep="\n  ")
+        print("server:", *[line for line in self.server.lines if line.get("level") != "info"][-20:], sep="\n  ")
+
     def stop(self) -> None:
         """Everything, by process id; what does not end by itself is killed."""
         for worker in self.workers:
@@ -256,6 +262,7 @@ def make_stack(database_url: str) -> Iterator[MakeStack]:
     yield make
     for stack in made:
         stack.stop()
+        stack.show_logs()
 
 
 async def until(condition: Callable[[], Any], seconds: float = PATIENCE, *, every: float = 0.02) -> Any:

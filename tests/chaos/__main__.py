@@ -16,7 +16,7 @@ from tests.chaos import checker
 from tests.chaos.harness import Chaos, Plan
 from tests.chaos.system import System
 
-KINDS = ("executor", "executor", "executor", "worker", "server", "postgres")
+KINDS = ("executor", "executor", "executor", "worker", "server", "postgres", "freeze")
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Fault:
-    """kind: executor, worker, server, postgres. pids: whom it killed, `at` that moment of the monotonic clock."""
+    """kind: executor, worker, server, postgres, freeze. pids: of the executors that it met; none: it met everybody."""
 
     kind: str
     at: float

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tests.chaos import checker
 from tests.chaos.checker import Violation
-from tests.chaos.history import History
+from tests.chaos.history import Fault, History
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def report(history: History, violations: Sequence[Violation], seed: int, seconds
     took = checker.recoveries(history)
     lines = [
         ("faults", ", ".join(f"{kind} {count}" for kind, count in sorted(faults.items())) or "none"),
-        ("processes killed", str(sum(len(fault.pids) + (fault.kind != "executor") for fault in history.faults))),
+        ("processes killed", str(sum(map(_killed, history.faults)))),
         ("runs acknowledged", str(len(history.acked))),
         ("runs in all, with children", str(len(history.runs))),
         ("steps executed", str(len(history.executions))),
@@ -51,6 +51,11 @@ def report(history: History, violations: Sequence[Violation], seed: int, seconds
         ("seed", str(seed)),
     ]
     return Report(tuple(lines), tuple(violations))
+
+
+def _killed(fault: Fault) -> int:
+    """The executors, and whose they were. Frozen processes live."""
+    return 0 if fault.kind == "freeze" else len(fault.pids) + (fault.kind != "executor")
 
 
 def _percentiles(values: Sequence[float]) -> str:

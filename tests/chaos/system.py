@@ -15,10 +15,12 @@ import psutil
 from stepwell.storage.embedded import EmbeddedPostgres
 from tests.chaos import ledger
 from tests.chaos.history import Fault
-from tests.stack import Stack, WorkerProcess
+from tests.server.processes import ServerProcess
+from tests.stack import QUICK, Stack, WorkerProcess
 
 WORKLOAD = str(Path(__file__).with_name("workload.py"))
 RESTART_TRIES = 20
+FROZEN_SECONDS = 1.5 * QUICK["lease"]
 
 
 class System:
@@ -57,6 +59,7 @@ class System:
             "worker": self._kill_worker,
             "server": self._kill_server,
             "postgres": self._kill_postgres,
+            "freeze": self._freeze,
         }[kind](chance)
 
     def _kill_executor(self, chance: random.Random) -> Fault | None:
@@ -110,6 +113,18 @@ class System:
         self.postgres.start()  # in this thread: the server would go when a thread that started it ends
         return fault
 
+    def _freeze(self, chance: random.Random) -> Fault | None:
+        """SIGSTOP of the server or a worker, for longer than a lease: it wakes believing to hold what others have."""
+        present = [who for who in (self.stack.server, *self.stack.workers) if who not in self._away]
+        if not present:
+            return None
+        who = chance.choice(present)
+        fault = Fault("freeze", time.monotonic(), tuple(who.executors()) if isinstance(who, WorkerProcess) else ())
+        assert who.process is not None
+        who.process.send_signal(signal.SIGSTOP)
+        self._restart(who, self._thaw(who))
+        return fault
+
     # ── starting again ───────────────────────────────────────────────────────
 
     def _restart(self, who: object, starting: object) -> None:
@@ -118,6 +133,12 @@ class System:
         task = asyncio.get_running_loop().create_task(starting)  # type: ignore[arg-type]
         self._restarting.add(task)
         task.add_done_callback(self._restarting.discard)
+
+    async def _thaw(self, who: ServerProcess | WorkerProcess) -> None:
+        await asyncio.sleep(FROZEN_SECONDS)
+        assert who.process is not None
+        who.process.send_signal(signal.SIGCONT)
+        self._away.discard(who)
 
     async def _start_worker(self, worker: WorkerProcess) -> None:
         await _persistently(worker.start)
@@ -128,7 +149,7 @@ class System:
         self._away.discard(self.stack.server)
 
     async def whole(self) -> None:
-        """Returns when everything is up again."""
+        """Returns when everything is up and awake again."""
         while self._restarting:
             await asyncio.gather(*self._restarting)
 

@@ -49,6 +49,8 @@ class Dying:
                 key = f"{shape}-{self.rounds}"
                 handle = await client.trigger(shape, {"steps": STEPS}, idempotency_key=key)
                 self.acked.append(Acked(key, handle.id))
+            batch = await client.batch_trigger("straight", [{"steps": STEPS}] * 2)
+            self.acked += [Acked("", handle.id) for handle in batch.runs]
         await until(self._quiet, 60, every=0.1)
 
     async def _quiet(self) -> bool:

@@ -14,6 +14,8 @@ from tests.chaos.ledger import witnessed
 
 LONG = 5.5
 """Seconds of a sleep that suspends: more than an executor waits with a run in hand."""
+AWAY = 0.3
+"""Seconds that each child takes at least: more than its parent waits for it in hand, so that it is suspended."""
 BUSY = 0.02
 CHILDREN = 4
 STEPS_OF_CHILD = 3
@@ -40,7 +42,13 @@ def blocking_effect(branch: str, index: int) -> str:
 
 @task(id="straight", retry=patient)
 async def straight(steps: int) -> list[str]:
-    return [await effect("main", index) for index in range(steps)]
+    """Says how far it is, in its log and its metadata."""
+    tokens: list[str] = []
+    for index in range(steps):
+        tokens.append(await effect("main", index))
+        ctx.metadata["done"] = index
+        print("done", index)
+    return tokens
 
 
 @task(id="limited", retry=patient, queue=few)
@@ -75,6 +83,7 @@ async def sleeper(steps: int) -> list[str]:
 
 @task(id="child", retry=patient)
 async def child(number: int) -> tuple[int, list[str]]:
+    await asyncio.sleep(AWAY)
     return number, [await effect("main", index) for index in range(STEPS_OF_CHILD)]
 
 
