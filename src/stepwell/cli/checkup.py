@@ -123,9 +123,9 @@ async def _database(url: str) -> list[Finding]:
         connection = await open_connection(url, application_name="stepwell doctor")
     except StepwellError as error:
         return [Finding("Postgres", "fail", error.message, error.hint)]
-    version = connection.get_server_version()
+    version = connection.get_settings().server_version
     await connection.close()
-    found = [Finding("Postgres", "ok", f"{version.major}.{version.minor} at {address_of(url)}")]
+    found = [Finding("Postgres", "ok", f"{version} at {address_of(url)}")]
     if state.fits:
         return [*found, Finding("schema", "ok", f"fits this version (migration {state.current})")]
     wrong = ", ".join((*state.pending, *state.drifted, *state.newer))

@@ -21,6 +21,7 @@ from stepwell.cli.pages import log_line, print_failure
 from stepwell.cli.record import children_of
 from stepwell.cli.timeline import ends_at, timeline
 from stepwell.cli.wording import STYLE_OF_STATE, counted, shortened, span
+from stepwell.errors import ConnectionFailed
 from stepwell.model.lifecycle import TERMINAL, is_terminal
 from stepwell.protocol.runs import CheckpointView, EventView, LogView, RunDetail
 from stepwell.protocol.wire import UNSET
@@ -55,6 +56,9 @@ async def follow(client: Stepwell, run_id: str, *, as_json: bool = False) -> int
     except asyncio.CancelledError:
         remark(f"the run goes on; follow it with: stepwell runs watch {run_id}")
         raise
+    except ConnectionFailed as error:
+        hint = f"the run is stored and goes on with the server; follow it with: stepwell runs watch {run_id}"
+        raise ConnectionFailed(error.message, hint=hint, code=error.code) from error
     run = await client.runs.retrieve(run_id)
     if as_json:
         print_json(run)

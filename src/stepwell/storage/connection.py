@@ -40,6 +40,7 @@ def safeguards(statement_timeout: float, lock_timeout: float) -> dict[str, str]:
         "statement_timeout": str(round(statement_timeout * 1000)),
         "lock_timeout": str(round(lock_timeout * 1000)),
         "idle_in_transaction_session_timeout": "60000",
+        "default_transaction_isolation": "read committed",  # of statements that are transactions by themselves
         "synchronous_commit": "on",  # what we acknowledge must be durable, whatever the server's default
     }
 
@@ -71,7 +72,7 @@ async def prepare(connection: Any, url: str) -> None:
     version = connection.get_server_version()
     if version.major < OLDEST_MAJOR:
         raise DatabaseUnavailable(
-            f"Postgres at {address_of(url)} is version {version.major}.{version.minor}; "
+            f"Postgres at {address_of(url)} is version {connection.get_settings().server_version}; "
             f"Stepwell needs {OLDEST_MAJOR} or newer",
             hint="upgrade it, or set STEPWELL_DATABASE_URL to a newer one",
         )
