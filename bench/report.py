@@ -42,9 +42,9 @@ def _opening(results: Sequence[Result], surroundings: Surroundings) -> str:
     busy = statistics.median(result.busy for result in results) if results else 0.0
     return f"""# Performance
 
-Written by `make bench` on {surroundings.day}: medians of {count} interleaved rounds, in parentheses least and most
-where they are more than 10 % apart. "vs. ours" says how many times as good as ours the peer's first figure is: below 1,
-we are ahead.
+Written by `make bench` on {surroundings.day}: medians of up to {count} interleaved rounds, in parentheses least and
+most where they are more than 10 % apart. "vs. ours" says how many times as good as ours the peer's first figure is:
+below 1, we are ahead.
 
 - {surroundings.text()}
 - Clients, servers, workers and databases share these processors. Just before a measurement others used {busy:.0%} of
@@ -59,12 +59,12 @@ def _section(workload: Workload, found: Sequence[Row]) -> str:
     lines = [
         f"## {workload.key.upper()}: {workload.title}",
         "",
-        f"| peer | {' | '.join(titles)} | vs. ours |",
-        "|---|" + "---:|" * (len(titles) + 1),
+        f"| peer | {' | '.join(titles)} | vs. ours | rounds |",
+        "|---|" + "---:|" * (len(titles) + 2),
     ]
     for row in found:
         cells = [row.error] + [""] * len(titles) if row.error else [row.shown(each) for each in workload.figures]
-        lines.append(f"| {row.peer} | {' | '.join(cells[: len(titles)])} | {row.shown_ratio()} |")
+        lines.append(f"| {row.peer} | {' | '.join(cells[: len(titles)])} | {row.shown_ratio()} | {row.rounds} |")
     return "\n".join(lines)
 
 
