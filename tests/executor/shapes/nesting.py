@@ -34,7 +34,7 @@ async def helpers_with_steps_in_branches() -> Any:
     return await asyncio.gather(helper_with_steps(), helper_with_steps(), fetch(2))
 
 
-@task
+@task(id="nested-child")  # other tests of this process have a "child" of their own
 async def child(n: int) -> int:
     await asyncio.sleep(60)
     return n * 2
