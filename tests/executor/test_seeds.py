@@ -1,4 +1,4 @@
-"""`ctx.random` and `ctx.uuid` follow the journal, not the run: a fork draws the numbers that its journal was made with."""
+"""`ctx.random` and `ctx.uuid` follow the journal, not the run: a fork draws the numbers its journal was made with."""
 
 from __future__ import annotations
 
