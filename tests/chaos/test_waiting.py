@@ -21,6 +21,8 @@ PACE = 0.03
 """Seconds between one run's time and the next one's: what is measured is punctuality, not how many at once."""
 MEGABYTE = 1 << 20
 
+UNHURRIED = {"lease": 30, "heartbeat": 5}
+"""Nothing here waits for a lease to end, and a busy machine must not end one."""
 WAITING = "SELECT count(*) FROM run WHERE status = 'waiting'"
 ENDED = "SELECT count(*) FROM run WHERE ended_as = 'completed'"
 CLAIMS = """
@@ -101,6 +103,7 @@ async def test_sleeping_runs_leave_the_workers_memory_where_it_was_and_wake_in_t
         assert await stack.rows("SELECT * FROM run_without_wakeup") == []
 
 
+@pytest.mark.worker(server=UNHURRIED)
 @pytest.mark.parametrize("count", [10_000])
 @pytest.mark.timeout(300)
 async def test_a_run_with_ten_thousand_checkpoints_resumes_within_a_second(
@@ -130,6 +133,7 @@ async def _nth_life(client: Stepwell, run: str, evidence: Path, number: int) -> 
     return await until(seen, 100, every=0.05)
 
 
+@pytest.mark.worker(server=UNHURRIED)
 @pytest.mark.parametrize("count", [500])
 @pytest.mark.timeout(180)
 async def test_a_parent_of_five_hundred_children_is_suspended_and_has_their_results_in_order(

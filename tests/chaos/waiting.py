@@ -9,7 +9,7 @@ from pathlib import Path
 from stepwell import checkpoint, ctx, durable, queue, sleep, step, task
 from tests.chaos.ledger import VARIABLE, read, witnessed
 
-HELD = 3
+HELD = 2
 SPAN = 200
 alone = queue("alone", concurrency=1)
 
@@ -66,6 +66,8 @@ async def held(branch: str, index: int) -> None:
 
 @task
 async def double(number: int) -> int:
+    """Slow enough that all of them together take longer than their parent stays for them."""
+    await asyncio.sleep(0.05)
     return number * 2
 
 
