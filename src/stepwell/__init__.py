@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import errors, sync
     from stepwell.client import Stepwell
-    from stepwell.client.handles import RunHandle
+    from stepwell.client.handles import BatchHandle, RunHandle
     from stepwell.codec.values import register_type
     from stepwell.errors import AbortRun, RetryAfter
     from stepwell.model.retry import Retry
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortRun",
+    "BatchHandle",
     "Queue",
     "Retry",
     "RetryAfter",
@@ -45,6 +46,7 @@ __all__ = [
 
 _MODULE_OF = {
     "AbortRun": "stepwell.errors",
+    "BatchHandle": "stepwell.client.handles",
     "Queue": "stepwell.sdk.queues",
     "Retry": "stepwell.model.retry",
     "RetryAfter": "stepwell.errors",
@@ -64,15 +66,17 @@ _MODULE_OF = {
 _SUBMODULES = frozenset({"errors", "sync"})
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        value = getattr(import_module(_MODULE_OF[name]), name)
-    elif name in _SUBMODULES:
-        value = import_module(f"stepwell.{name}")
-    else:
-        raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
-    globals()[name] = value  # the next use does not come here
-    return value
+if not TYPE_CHECKING:  # with it in sight, a type checker would believe every name
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_OF:
+            value = getattr(import_module(_MODULE_OF[name]), name)
+        elif name in _SUBMODULES:
+            value = import_module(f"stepwell.{name}")
+        else:
+            raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
+        globals()[name] = value  # the next use does not come here
+        return value
 
 
 def __dir__() -> list[str]:
