@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ def demo(
     """
     from stepwell.cli.demonstration import run
 
+    import_module("stepwell.cli.development")  # what it starts: a library that is missing is told before that
     code = run(documents, home, keep=keep)
     if code:
         raise typer.Exit(code)
