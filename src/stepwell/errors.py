@@ -122,7 +122,7 @@ class TaskError(StepwellError):
 
 
 class RetryAfter(TaskError):
-    """Fail this attempt and try again after `delay` (seconds, "1m30s" or timedelta), whatever the policy's backoff says."""
+    """Fail this attempt and try again after `delay` (seconds, "1m30s" or timedelta), whatever the policy says."""
 
     default_code = "retry-after"
 
