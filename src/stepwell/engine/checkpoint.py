@@ -3,10 +3,15 @@
 Committed here means completed: the executor delivers a result to the task only afterwards. The fence is a KEY SHARE
 lock on the lease: cancel, rescue and the rest delete that row, so they wait for this commit, or this finds nothing.
 A run's journal is dense; an entry that is sent again is recognised by its checksum.
+
+Nearly all writes are entries and nothing else, right behind the journal's end. They go in one statement, which is a
+transaction by itself and takes the same lock. It stores nothing of a run for which that is not so; `_write_carefully`
+looks at those.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -48,6 +53,43 @@ async def write_journal(db: Database, worker_id: str, writes: Sequence[WriteJour
     Refusals: LeaseLost; CheckpointError (checkpoint-invalid, journal-gap, journal-conflict); LimitExceeded
     (journal-full); and whatever a trigger refuses of its children.
     """
+    plain = _plain(writes)
+    stored = await checkpoint.append(db, "write_journal", worker_id, plain) if plain else set[str]()
+    unusual = [write for write in writes if write.run_id not in stored]
+    answers = iter(await _write_carefully(db, worker_id, unusual) if unusual else ())
+    return [None if write.run_id in stored else next(answers) for write in writes]
+
+
+def _plain(writes: Sequence[WriteJournal]) -> list[tuple[str, int, list[Checkpoint]]]:
+    """What one statement can store: all writes of a run, if they are entries that follow one another and no more."""
+    entries: dict[tuple[str, int], list[Checkpoint]] = {}
+    unusual: set[str] = set()
+    for write in writes:
+        known = entries.setdefault((write.run_id, write.epoch), [])
+        for given in write.entries:
+            follows = given.seq == known[-1].seq + 1 if known else given.seq >= 0
+            if not follows or not _fits(given):
+                unusual.add(write.run_id)
+            known.append(given)
+        if write.spawns or not write.entries:
+            unusual.add(write.run_id)
+    epochs = Counter(run_id for run_id, _ in entries)
+    return [
+        (run_id, epoch, each)
+        for (run_id, epoch), each in entries.items()
+        if run_id not in unusual and epochs[run_id] == 1
+    ]
+
+
+def _fits(entry: Checkpoint) -> bool:
+    try:
+        return _checked(entry) is entry
+    except StepwellError:
+        return False
+
+
+async def _write_carefully(db: Database, worker_id: str, writes: Sequence[WriteJournal]) -> list[StepwellError | None]:
+    """Whatever it is: with children, sent again, refused for what it is, or without a lease."""
 
     async def body(tx: Tx) -> list[StepwellError | None]:
         return await _write(tx, worker_id, writes)

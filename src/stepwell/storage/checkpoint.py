@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
+from asyncpg.exceptions import UniqueViolationError
 
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.storage import statements
 from stepwell.storage.columns import transposed
-from stepwell.storage.database import Tx
+from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("checkpoint")
 Place = tuple[str, int]  # (run id, seq)
@@ -18,27 +20,42 @@ Place = tuple[str, int]  # (run id, seq)
 
 async def insert(tx: Tx, entries: Sequence[tuple[str, int, Checkpoint, bytes]]) -> set[Place]:
     """Append entries, given as (run id, epoch, entry, checksum); returns the places that were free."""
-    rows = [
-        (
-            run_id,
-            entry.seq,
-            entry.key,
-            entry.kind,
-            entry.outcome,
-            entry.at,
-            entry.started,
-            entry.body,
-            entry.site,
-            entry.attempt,
-            entry.nested,
-            entry.fingerprint,
-            epoch,
-            checksum,
-        )
-        for run_id, epoch, entry, checksum in entries
-    ]
+    rows = [(*_columns(run_id, entry), epoch, checksum) for run_id, epoch, entry, checksum in entries]
     stored = await tx.fetch(_sql.insert, *transposed(rows, 14))
     return {(row["run_id"], row["seq"]) for row in stored}
+
+
+async def append(
+    db: Database, name: str, worker_id: str, writes: Sequence[tuple[str, int, Sequence[Checkpoint]]]
+) -> set[str]:
+    """Append to journals in one statement, given as (run, epoch, entries that follow one another), each run once.
+
+    Returns the runs whose entries are stored: where the lease is the worker's and the journal ends right before them.
+    """
+    ends = [(run_id, epoch, entries[0].seq) for run_id, epoch, entries in writes]
+    rows = [(*_columns(run_id, entry), entry.checksum()) for run_id, _, entries in writes for entry in entries]
+    try:
+        stored = await db.write_alone(name, _sql.append, worker_id, *transposed(ends, 3), *transposed(rows, 13))
+    except UniqueViolationError:  # the same write came twice at once; nothing of this statement is stored
+        return set()
+    return {row["run_id"] for row in stored}
+
+
+def _columns(run_id: str, entry: Checkpoint) -> tuple[Any, ...]:
+    return (
+        run_id,
+        entry.seq,
+        entry.key,
+        entry.kind,
+        entry.outcome,
+        entry.at,
+        entry.started,
+        entry.body,
+        entry.site,
+        entry.attempt,
+        entry.nested,
+        entry.fingerprint,
+    )
 
 
 async def stored(tx: Tx, places: Sequence[Place]) -> dict[Place, tuple[int, bytes]]:

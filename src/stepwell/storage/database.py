@@ -1,4 +1,4 @@
-"""The pool and the two ways into it: `transact` for every write, `read` for everything else.
+"""The pool and the ways into it: `transact` for writes, `write_alone` for one statement, `read` for everything else.
 
 A write is one function that gets a `Tx`, all in one READ COMMITTED transaction. It is called again when Postgres rolled
 the transaction back for the sake of another one, or when the connection broke before the commit: it must have no other
@@ -162,15 +162,42 @@ class Database:
         return address_of(self.url)
 
     async def transact(self, name: str, body: Callable[[Tx], Awaitable[Result]]) -> Result:
-        """Run `body` in one transaction, commit it, and return what it returned. The one way to write.
+        """Run `body` in one transaction, commit it, and return what it returned.
 
         Raises ConnectionFailed when Postgres could not be asked, when it stayed too busy, or when the reply to the
         commit was lost: then the outcome is unknown, and asking again with the same key is right. Any other error of
         `body` rolls back and leaves unchanged.
         """
+        return await self._retried(name, partial(self._attempt, name, body))
+
+    async def write_alone(self, name: str, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """One statement that is a transaction by itself: one round trip where `transact` takes four.
+
+        It is sent again when the reply was lost: doing it twice must do no harm. It has no point `after_exec`, since
+        Postgres commits what it has executed. Raises ConnectionFailed.
+        """
+        if self._preamble:  # a pooler's session knows our settings only within a transaction
+            return await self.transact(name, lambda tx: tx.fetch(statement, *args))
+        return await self._retried(name, partial(self._alone, name, statement, *args))
+
+    async def _alone(self, name: str, statement: str, *args: Any) -> list[asyncpg.Record]:
+        crashpoint(name, "before")
+        connection = await self._acquire()
+        try:
+            rows = await Tx(name, connection).fetch(statement, *args)
+            crashpoint(name, "after_commit")
+            return rows
+        except BaseException as error:
+            if is_lost(error):
+                _drop(connection)
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def _retried(self, name: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
         for retry in range(RETRIES + 1):
             try:
-                return await self._attempt(name, body)
+                return await attempt()
             except PostgresError as error:
                 again = is_conflict(error) or is_lost(error)
                 if not again or retry == RETRIES:
