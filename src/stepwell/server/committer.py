@@ -21,6 +21,7 @@ Outcome = TypeVar("Outcome")
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
+_TRIES = 3
 _log = structlog.get_logger("stepwell.gateway")
 
 
@@ -66,8 +67,13 @@ class Committer(Generic[Item, Outcome]):
                     future.set_result(outcome)
 
     async def _flush(self, items: list[Item]) -> Sequence[Outcome | StepwellError]:
-        """Commit, again and again while Postgres is away if items are held."""
+        """Commit, again and again while Postgres is away if items are held.
+
+        What breaks in a way that we do not know may be passing too: an item is given up only when it broke alone, and
+        `_TRIES` times.
+        """
         pause = _FIRST_PAUSE
+        tries = 0
         while True:
             try:
                 return await self._commit(items)
@@ -79,9 +85,10 @@ class Committer(Generic[Item, Outcome]):
                 return await self._one_by_one(items, error)
             except Exception as error:  # noqa: BLE001 - one item that breaks the statement must not take the others along
                 _log.error("a batch could not be written", what=self.name, items=len(items), exc_info=error)
-                return await self._one_by_one(
-                    items, StepwellError("could not be written; see the log", code="internal")
-                )
+                tries += 1
+                if len(items) > 1 or tries == _TRIES or not self._hold:
+                    refusal = StepwellError("could not be written; see the server's log", code="internal")
+                    return await self._one_by_one(items, refusal)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)
 

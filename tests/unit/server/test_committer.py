@@ -19,6 +19,7 @@ class Ledger:
         self.gate.set()
         self.entered = asyncio.Event()
         self.outages = 0
+        self.faults = 0
 
     async def commit(self, items: Sequence[int]) -> list[StepwellError | None]:
         self.entered.set()
@@ -26,6 +27,9 @@ class Ledger:
         if self.outages:
             self.outages -= 1
             raise ConnectionFailed("away")
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("nobody knows what this is")
         if 13 in items:
             raise ZeroDivisionError("13 breaks the statement")
         self.batches.append(list(items))
@@ -93,3 +97,11 @@ async def test_while_the_database_is_away_items_are_held_and_not_refused() -> No
         assert await asyncio.gather(committer.submit(1), committer.submit(2)) == [None, None]
     assert ledger.outages == 0
     assert [item for batch in ledger.batches for item in batch] == [1, 2]
+
+
+async def test_a_fault_that_nobody_knows_but_that_passes_refuses_nothing() -> None:
+    ledger = Ledger()
+    ledger.faults = 2
+    async with committing(ledger) as committer:
+        assert await committer.submit(1) is None
+    assert ledger.batches == [[1]]
