@@ -11,6 +11,7 @@ from stepwell import AbortRun, Retry, RetryAfter, task
 from stepwell.codec.exceptions import decode_exception
 from stepwell.codec.text import from_text
 from stepwell.executor.outcomes import Canceled, Completed, Failed
+from stepwell.executor.pump import Pump
 from stepwell.testing import run_task_sync
 from tests.executor.life import Store, attempt_of, lives, lose_lease, one_life
 from tests.executor.shapes.leaves import MyError
@@ -264,3 +265,18 @@ def test_a_run_canceled_while_it_replays_cleans_up() -> None:
     assert isinstance(lives(live), Canceled)
     assert said.count("finally") <= 1
     assert "first" not in said
+
+
+@task
+async def takes_a_note() -> str:
+    return await note("one")
+
+
+def test_a_fault_of_the_runtime_fails_the_run_and_does_not_leave_it_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any) -> bool:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(Pump, "_deliver_next", breaks)
+    outcome, _, _ = one_life(takes_a_note)
+    assert isinstance(outcome, Failed)
+    assert (outcome.failure.code, outcome.failure.message) == ("system", "a fault of ours")

@@ -17,6 +17,7 @@ from stepwell.executor import divergence
 from stepwell.executor.futures import Delivery, first_ordinal
 from stepwell.executor.journal import ATTEMPT, Journal
 from stepwell.executor.mailbox import Mailbox
+from stepwell.executor.outcomes import Failed, failure_of
 from stepwell.executor.record import Record, described, fill
 from stepwell.executor.steps import GO
 from stepwell.executor.timers import Timers
@@ -125,15 +126,18 @@ class Pump:
         self._kicked = False
         if self.dead:
             return
-        self.pumping = True
         try:
-            self._turn()
+            self.pumping = True
+            try:
+                self._turn()
+            finally:
+                self.pumping = False
+            if not self.dead:
+                self.settle()
         except CheckpointError as error:  # what is stored cannot be rebuilt by this code: no lines of the task may run
             self.fail(error)
-        finally:
-            self.pumping = False
-        if not self.dead:
-            self.settle()
+        except Exception as error:  # noqa: BLE001 - the attempt's edge: by a fault of ours a run fails, it does not hang
+            self.end(Failed(failure_of(error, "system"), error=error))
 
     def _turn(self: Attempt) -> None:  # type: ignore[misc]
         while True:
