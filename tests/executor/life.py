@@ -11,6 +11,7 @@ from stepwell.executor.attempt import Attempt
 from stepwell.executor.loop import DurableLoop
 from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Outcome
+from stepwell.executor.port import Answered
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.retry import RetryPolicy
 from stepwell.protocol.frames import LogRecord, Spawn, StartAttempt
@@ -30,27 +31,38 @@ class Store:
         self.asked: list[str] = []
         self.time = STARTED_AT
         self.refuse: Callable[[Sequence[Checkpoint], Sequence[Spawn]], None] | None = None
-        self._open = asyncio.Event()
-        self._open.set()
+        self._held: list[tuple[Sequence[Checkpoint], Sequence[Spawn], Answered]] | None = None
         self.writing = asyncio.Event()
 
     def now(self) -> float:
         return self.time
 
     def hold(self) -> None:
-        self._open.clear()
+        self._held = []
 
     def release(self) -> None:
-        self._open.set()
+        held, self._held = self._held or [], None
+        for write in held:
+            self._store(*write)
 
-    async def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn]) -> None:
+    def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn], answered: Answered) -> None:
         self.writing.set()
-        await self._open.wait()
-        if self.refuse is not None:
-            self.refuse(entries, spawns)
+        if self._held is None:
+            self._store(entries, spawns, answered)
+        else:
+            self._held.append((entries, spawns, answered))
+
+    def _store(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn], answered: Answered) -> None:
+        try:
+            if self.refuse is not None:
+                self.refuse(entries, spawns)
+        except Exception as error:
+            answered(error)
+            return
         self.entries += entries
         self.spawns += spawns
         self.batches.append(len(entries))
+        answered(None)
 
     def await_children(self, spawn_keys: Sequence[str]) -> None:
         self.asked += spawn_keys

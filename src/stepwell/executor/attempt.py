@@ -37,9 +37,10 @@ from stepwell.sdk import runtime
 
 class Attempt(Pump):
     """`task` is anything with `.fn` and `.id` (and, if it has them, `.retry.when` and the hooks). Several attempts may
-    live in one loop. `await attempt.run()` gives the outcome; the other public methods never block.
+    live in one loop. `start(ended)` runs it until `ended` is told its outcome; no public method but `run` waits.
 
-    Raises CheckpointError when the journal is damaged.
+    Raises CheckpointError when the journal is damaged, ConfigError in a process whose hash seed is not fixed (unless
+    the options allow it).
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Attempt(Pump):
         self.loop = loop
         self.task = task
         self.args, self.kwargs = args, kwargs
-        self.start = start
+        self.given = start
         self.seed = start.seed or start.run_id  # a fork goes on with the random numbers of its journal
         self.port = port
         self.options = options or AttemptOptions()
@@ -67,7 +68,8 @@ class Attempt(Pump):
         self.failing: Failed | None = None
         self.may_suspend = self.options.may_suspend
         self.threads = False
-        self._outcome: asyncio.Future[Outcome] = asyncio.Future(loop=loop)
+        self._outcome: Outcome | None = None
+        self._ended: Callable[[Outcome], None] | None = None
         self._main: DurableTask | None = None
         self._draining = False
         self._canceled = False
@@ -75,32 +77,44 @@ class Attempt(Pump):
         self._alarms: list[asyncio.TimerHandle] = []
         self._warned: set[str] = set()
         self._unseen: list[DurableTask] = []
+        if self.options.fixed_hash:
+            check_hash_seed()
         super().__init__(start.run_id, start.attempt, start.started_at, Journal(start.journal))
         self.voice = Voice(self)
 
     # ---- from outside
 
     async def run(self) -> Outcome:
-        """Runs the attempt until it ends or may be suspended. A suspended or discarded one runs nothing more.
+        """The same for who awaits it."""
+        ended: asyncio.Future[Outcome] = asyncio.Future(loop=self.loop)
+        self.start(ended.set_result)
+        return await ended
 
-        Raises ConfigError in a process whose hash seed is not fixed (unless the options allow it).
-        """
-        if self.options.fixed_hash:
-            check_hash_seed()
+    def start(self, ended: Callable[[Outcome], None]) -> None:
+        """Runs the attempt until it ends or may be suspended; then `ended` is called, from the loop, perhaps before
+        this returns. A suspended or discarded one runs nothing more."""
+        self._ended = ended
         primitives_guard.install()
-        if self.start.duration_left is not None:
-            self._alarm(max(0.0, self.start.duration_left), self._time_out)
+        if self.given.duration_left is not None:
+            self._alarm(max(0.0, self.given.duration_left), self._time_out)
         if self.options.strict:
             for warning in hazards.of(self.task.fn):
                 self.warn_once(warning, warning)
-        if not self._outcome.done():  # not canceled or discarded before its first line
+        if self._outcome is None:  # not canceled or discarded before its first line
             self._begin()
-        return await self._outcome
+        else:
+            self.loop.call_soon_outside(self.tell_end)
+
+    def tell_end(self) -> None:
+        """Once, and not while anything of the run is being executed."""
+        ended, self._ended = self._ended, None
+        if ended is not None and self._outcome is not None:
+            ended(self._outcome)
 
     def cancel(self, grace: float = 5.0) -> None:
         """The run was canceled: a real CancelledError in the task, so that its `finally` blocks run. What they await
         happens without the journal. Ends after `grace` seconds in any case."""
-        if self._canceled or self._outcome.done():
+        if self._canceled or self._outcome is not None:
             return
         self._canceled = True
         if self._main is None:
@@ -132,7 +146,7 @@ class Attempt(Pump):
             self.pumping = False
         self._main = main
         self._adopt(main, None)
-        self.kick()
+        self.turn()
 
     def start_branch(
         self, coro: Coroutine[Any, Any, Any], name: str, task_name: str | None, context: Any
@@ -261,7 +275,7 @@ class Attempt(Pump):
 
     def end(self, outcome: Outcome) -> None:
         """This life of the run is over. What is left of its coroutines is kept, never unwound."""
-        if self._outcome.done():
+        if self._outcome is not None:
             return
         self._tell_unseen()
         self.dead = True
@@ -271,7 +285,9 @@ class Attempt(Pump):
         self.ready.clear()
         if self.leaves or any(not task.done() for task in self.branches):
             self._bury()
-        self._outcome.set_result(outcome)
+        self._outcome = outcome
+        if not self.turning:  # else the pump tells it when it is done
+            self.loop.call_soon_outside(self.tell_end)
 
     def _bury(self) -> None:
         for task in self.branches:
@@ -309,7 +325,7 @@ class Attempt(Pump):
 
     def woken_from_outside(self, callback: Any) -> None:
         """A handle of this run came while nothing of it was being executed."""
-        if not self._outcome.done():
+        if self._outcome is None:
             self.fail(divergence.woken_from_outside(self.run_id, getattr(callback, "__self__", None)))
 
     def warn_once(self, place: str, message: str) -> None:

@@ -77,6 +77,10 @@ class Capture:
         self._speakers: dict[str, Speaker] = {}
         self._lock = threading.RLock()
         self._pipes = {birth.stdout_read: "stdout", birth.stderr_read: "stderr"}
+        self._poll = select.poll()
+        for fd in self._pipes:
+            self._poll.register(fd, select.POLLIN)
+        self._flush_c: Callable[[None], int] | None = getattr(ctypes.CDLL(None), "fflush", None)
         self._console = birth.console
         self._ours = True  # False in a process that user code forks: it has our pipes, but not our threads
 
@@ -101,8 +105,8 @@ class Capture:
 
     def remove(self, run_id: str) -> None:
         """A run ends: what C code still buffers, what is in the pipes and what has no line's end becomes its own."""
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).fflush(None)
+        if self._flush_c is not None:
+            self._flush_c(None)
         self._read()
         with self._lock:
             speaker = self._speakers.pop(run_id, None)
@@ -158,10 +162,7 @@ class Capture:
     def _read(self) -> None:
         """Everything that is in the pipes now. Never blocks: whoever finds something has the lock."""
         with self._lock:
-            poll = select.poll()
-            for fd in self._pipes:
-                poll.register(fd, select.POLLIN)
-            while ready := [fd for fd, event in poll.poll(0) if event & select.POLLIN]:
+            while ready := [fd for fd, event in self._poll.poll(0) if event & select.POLLIN]:
                 for fd in ready:
                     self._from_pipe(self._pipes[fd], os.read(fd, _CHUNK))
 

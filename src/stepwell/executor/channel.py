@@ -28,8 +28,9 @@ class Channel(asyncio.Protocol):
         self._unframer = Unframer()
         self._queued: list[frames.Frame] = []
         self._transport: asyncio.Transport | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._receiving = False
+        self._written = True
+        self._leave: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -39,26 +40,33 @@ class Channel(asyncio.Protocol):
         self._lost()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._written = False
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._written = True
+        if self._leave is not None:
+            self._leave()
 
     def data_received(self, data: bytes) -> None:
+        self._receiving = True
         for message in self._unframer.feed(data):
             for frame in frames.to_executor.decode(message):
                 self._receive(frame)
+        self._receiving = False
+        self._flush()
 
     def send(self, *said: frames.Frame) -> None:
         """Queue frames; from the loop's own thread, in any run's context."""
-        if not self._queued:
+        if not (self._queued or self._receiving):
             self._loop.call_soon_outside(self._flush)
         self._queued += said
 
-    async def flushed(self) -> None:
-        """Returns once the kernel has everything, so that the process may end."""
+    def leave(self, left: Callable[[], None]) -> None:
+        """Calls `left` once the kernel has everything, so that the process may end."""
+        self._leave = left
         self._flush()
-        await self._writable.wait()
+        if self._written:
+            left()
 
     def _flush(self) -> None:
         if self._queued and self._transport is not None:

@@ -60,7 +60,7 @@ async def _after_failure(attempt: Attempt, error: Exception) -> None:
 
 def _is_last(attempt: Attempt, outcome: Failed) -> bool:
     code = outcome.failure.code
-    again = decide_retry(attempt.start.retry, code=code, attempt=attempt.number, crashes=0)
+    again = decide_retry(attempt.given.retry, code=code, attempt=attempt.number, crashes=0)
     return outcome.no_retry or again.after is None
 
 

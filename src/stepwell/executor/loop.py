@@ -32,7 +32,6 @@ class DurableLoop(asyncio.SelectorEventLoop):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._nowhere = contextvars.Context()  # belongs to no run
-        self._tasks_outside: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
@@ -50,12 +49,6 @@ class DurableLoop(asyncio.SelectorEventLoop):
     def call_soon_outside(self, callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
         """Call it in no run, whatever run asks."""
         return super().call_soon(callback, *args, context=self._nowhere)
-
-    def create_task_outside(self, coro: Coroutine[Any, Any, Any]) -> None:
-        """A task of no run, from where no run is (the pump): it ends by itself."""
-        task = asyncio.Task(coro, loop=self)
-        self._tasks_outside.add(task)
-        task.add_done_callback(self._tasks_outside.discard, context=self._nowhere)
 
     def call_at_outside(self, when: float, callback: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
         """The same, at a time of the loop's own clock."""

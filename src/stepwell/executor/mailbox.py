@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.errors import CheckpointError, LeaseLost, StepwellError
@@ -54,24 +55,26 @@ class Mailbox:
             self._on_fatal(_full(self._attempt.run_id))
             return
         self.writing = True
-        self._attempt.loop.create_task_outside(self._write(batch))
-
-    async def _write(self, batch: list[Record]) -> None:
         try:
             entries, spawns = self._entries(batch)
-            await self._attempt.port.persist(entries, spawns)
-        except LeaseLost as error:
-            self._lost(batch, error)
-        except StepwellError as error:
-            self._refused(batch, error)
-        except Exception as error:  # noqa: BLE001 - the attempt's edge: the way to the store broke, so the attempt ends
-            self._on_fatal(error)
-        else:
+            self._attempt.port.persist(entries, spawns, partial(self._answered, batch))
+        except Exception as error:  # noqa: BLE001 - the way to the store broke: as much an answer as a refusal
+            self._answered(batch, error)
+
+    def _answered(self, batch: list[Record], error: Exception | None) -> None:
+        """What was to be stored is, or is not. Not within a run's own lines."""
+        if error is None:
             self._attempt.journal.next_seq += len(batch)
             self._one_by_one = self._one_by_one and bool(self._completed)
             self.stored.extend(batch)
+        elif isinstance(error, LeaseLost):
+            self._lost(batch, error)
+        elif isinstance(error, StepwellError):
+            self._refused(batch, error)
+        else:
+            self._on_fatal(error)
         self.writing = False
-        self._attempt.kick()
+        self._attempt.turn()
 
     def _entries(self, batch: list[Record]) -> tuple[list[Checkpoint], list[Spawn]]:
         attempt = self._attempt

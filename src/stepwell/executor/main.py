@@ -16,6 +16,8 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
+from contextvars import Context
+from functools import partial
 from typing import NoReturn
 
 from stepwell.errors import PayloadInvalid
@@ -42,7 +44,6 @@ class Executor:
         self._capture = capture
         self._channel = Channel(loop, self._receive, lambda: os._exit(0))
         self._attempts: dict[str, tuple[Attempt, RunPort]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, channel: socket.socket) -> NoReturn:
         """Until the worker is gone or an attempt ends this process."""
@@ -52,16 +53,33 @@ class Executor:
 
     def _receive(self, frame: frames.ToExecutor) -> None:
         if isinstance(frame, frames.StartAttempt):
-            task = self._loop.create_task(self._run(frame), name=f"attempt {frame.run_id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(frame)
         elif frame.run_id in self._attempts:
             _tell(*self._attempts[frame.run_id], frame)
 
-    async def _run(self, start: frames.StartAttempt) -> None:
+    def _start(self, start: frames.StartAttempt) -> None:
         port = RunPort(start, self._channel, self._loop)
         self._capture.add(start.run_id, port.logs)
-        outcome = await self._outcome(start, port)
+        attempt = self._attempt(start, port)
+        if isinstance(attempt, Failed):
+            self._ended(start, port, attempt)
+            return
+        self._attempts[start.run_id] = attempt, port
+        self._capture.replays(start.run_id, lambda: attempt.replaying)
+        attempt.start(partial(self._ended, start, port))
+
+    def _attempt(self, start: frames.StartAttempt, port: RunPort) -> Attempt | Failed:
+        """What cannot be begun has failed; no run can end the process by raising."""
+        try:
+            task = registry.task_of(start.task_id)
+            args, kwargs = Context().run(task.call, payload_of(start))
+            return Attempt(self._loop, task, args, kwargs, start, port)
+        except PayloadInvalid as error:
+            return Failed(failure_of(error, "payload_invalid"), no_retry=True, error=error)
+        except Exception as error:  # noqa: BLE001 - the attempt's edge: it becomes the failure of this run
+            return failed(error)
+
+    def _ended(self, start: frames.StartAttempt, port: RunPort, outcome: Outcome) -> None:
         self._capture.remove(start.run_id)
         self._attempts.pop(start.run_id, None)
         port.send_logs(last=True)
@@ -69,23 +87,9 @@ class Executor:
         if frame is not None:
             self._channel.send(frame)
         if start.isolation == "process" and not _can_serve_another(start, outcome):
-            await self._channel.flushed()
-            os._exit(0)
-        self._channel.send(frames.Released(start.run_id))
-
-    async def _outcome(self, start: frames.StartAttempt, port: RunPort) -> Outcome:
-        """Whatever this run comes to; no run can end the process by raising."""
-        try:
-            task = registry.task_of(start.task_id)
-            args, kwargs = task.call(payload_of(start))
-            attempt = Attempt(self._loop, task, args, kwargs, start, port)
-            self._attempts[start.run_id] = attempt, port
-            self._capture.replays(start.run_id, lambda: attempt.replaying)
-            return await attempt.run()
-        except PayloadInvalid as error:
-            return Failed(failure_of(error, "payload_invalid"), no_retry=True, error=error)
-        except Exception as error:  # noqa: BLE001 - the attempt's edge: it becomes the failure of this run
-            return failed(error)
+            self._channel.leave(lambda: os._exit(0))
+        else:
+            self._channel.send(frames.Released(start.run_id))
 
 
 def _can_serve_another(start: frames.StartAttempt, outcome: Outcome) -> bool:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.protocol.frames import LogRecord, Spawn
+
+Answered = Callable[[Exception | None], None]
 
 
 class AttemptPort(Protocol):
@@ -17,11 +19,13 @@ class AttemptPort(Protocol):
         """Postgres's clock: seconds since the epoch, never going backwards within the attempt."""
         ...
 
-    async def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn]) -> None:
-        """Returns once all entries are committed (and the children of `spawns` triggered with them).
+    def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn], answered: Answered) -> None:
+        """Calls `answered(None)` once all entries are committed (and the children of `spawns` triggered with them),
+        on the loop's thread, perhaps before it returns.
 
-        Raises LeaseLost: discard the attempt. Raises StepwellError with a code when the server refuses an entry for
-        what it is (an unknown child task, a payload that does not fit): the spawn itself failed, nothing was stored.
+        Or with LeaseLost: discard the attempt. With a StepwellError that has a code when the server refuses an entry
+        for what it is (an unknown child task, a payload that does not fit): the spawn itself failed, nothing was
+        stored. To raise is the same as to answer with the error.
         """
         ...
 

@@ -55,6 +55,7 @@ class Pump:
         self.dead = False
         self.unjournaled = False  # the task has ended or was canceled: what is left happens without the journal
         self._kicked = False
+        self.turning = False  # pumping, or settling after it
         self._controls: deque[Callable[[], object]] = deque()
         self._deferred: list[Delivery] = []
         self._live = False
@@ -117,6 +118,13 @@ class Pump:
             self._kicked = True
             self.loop.call_soon_outside(self._pump)
 
+    def turn(self: Attempt) -> None:  # type: ignore[misc]
+        """The same, at once where that can be: from the store's answer to the run's next line no loop turns."""
+        if self.turning or asyncio.current_task(self.loop) is not None:  # a task cannot step another one
+            self.kick()
+        else:
+            self._pump()
+
     def control(self: Attempt, action: Callable[[], object]) -> None:  # type: ignore[misc]
         """Have the pump do something to the run's own lines that is not in the journal (a request to cancel)."""
         self._controls.append(action)
@@ -126,6 +134,7 @@ class Pump:
         self._kicked = False
         if self.dead:
             return
+        self.turning = True
         try:
             self.pumping = True
             try:
@@ -138,6 +147,10 @@ class Pump:
             self.fail(error)
         except Exception as error:  # noqa: BLE001 - the attempt's edge: by a fault of ours a run fails, it does not hang
             self.end(Failed(failure_of(error, "system"), error=error))
+        finally:
+            self.turning = False
+        if self.dead:
+            self.tell_end()
 
     def _turn(self: Attempt) -> None:  # type: ignore[misc]
         while True:

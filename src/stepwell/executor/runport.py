@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from stepwell.errors import LeaseLost
 from stepwell.executor.channel import Channel
 from stepwell.executor.loop import DurableLoop
 from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended
+from stepwell.executor.port import Answered
 from stepwell.executor.runlogs import RunLogs
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.failure import Failure
@@ -48,17 +48,15 @@ class RunPort:
         self._channel = channel
         self._loop = loop
         self._offset = start.now - time.monotonic()
-        self._unanswered: dict[int, asyncio.Future[None]] = {}
+        self._unanswered: dict[int, Answered] = {}
 
     def now(self) -> float:
         """Postgres's clock when the attempt was sent, carried on by a clock that nobody sets."""
         return self._offset + time.monotonic()
 
-    async def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn]) -> None:
-        answered = asyncio.Future[None](loop=self._loop)  # the loop's own would belong to the run that asks
+    def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn], answered: Answered) -> None:
         self._unanswered[entries[-1].seq] = answered
         self._channel.send(WriteJournal(self._run_id, self._epoch, list(entries), list(spawns)))
-        await answered
 
     def await_children(self, spawn_keys: Sequence[str]) -> None:
         self._channel.send(AwaitChildren(self._run_id, self._epoch, list(spawn_keys)))
@@ -72,7 +70,7 @@ class RunPort:
     def persisted(self, frame: Persisted) -> None:
         """Everything up to this entry is committed."""
         for seq in [seq for seq in self._unanswered if seq <= frame.seq]:
-            _settle(self._unanswered.pop(seq), None)
+            self._unanswered.pop(seq)(None)
 
     def rejected(self, frame: Rejected) -> None:
         """The write that ended with this entry was refused."""
@@ -80,7 +78,7 @@ class RunPort:
         if answered is not None:
             lost = frame.code == LeaseLost.default_code
             said = ErrorBody(error=frame.message, code=frame.code, hint=frame.hint)
-            _settle(answered, LeaseLost(frame.message) if lost else refusal(frame.status, said))
+            answered(LeaseLost(frame.message) if lost else refusal(frame.status, said))
 
     def send_logs(self, *, last: bool = False) -> None:
         """What was said until now."""
@@ -94,15 +92,6 @@ class RunPort:
 
     def _send_soon(self) -> None:
         self._loop.call_at_outside(self._loop.time_outside() + LOG_DELAY, self.send_logs)
-
-
-def _settle(answered: asyncio.Future[None], error: Exception | None) -> None:
-    if answered.done():
-        return
-    if error is None:
-        answered.set_result(None)
-    else:
-        answered.set_exception(error)
 
 
 def payload_of(start: StartAttempt) -> object:

@@ -50,7 +50,7 @@ _bridge: ContextVar[_Bridge | None] = ContextVar("stepwell_bridge", default=None
 @transparent
 async def run(attempt: Attempt, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The main branch's side: answers the thread until its function has ended."""
-    if attempt.start.isolation == "shared":
+    if attempt.given.isolation == "shared":
         attempt.may_suspend = False  # a thread cannot be let go of without its process
     bridge = _Bridge(attempt)
     canceled: asyncio.CancelledError | None = None

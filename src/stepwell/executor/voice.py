@@ -7,6 +7,7 @@ import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stepwell.executor import constructs, nested, operations, threads
@@ -23,7 +24,7 @@ class Voice:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        start = attempt.start
+        start = attempt.given
         self._metadata: dict[str, Any] = json.loads(start.metadata) if start.metadata else {}
         self._run = RunInfo(
             id=start.run_id,
@@ -116,7 +117,5 @@ class Voice:
         return self._own_lines or current_leaf.get() is None
 
 
-def _moment(seconds: float) -> Any:
-    from datetime import UTC, datetime
-
+def _moment(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None

@@ -14,6 +14,7 @@ from stepwell.executor.attempt import Attempt
 from stepwell.executor.loop import DurableLoop
 from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended, failed
+from stepwell.executor.port import Answered
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.retry import RetryPolicy, decide_retry
@@ -80,7 +81,7 @@ class TestPort:
     def now(self) -> float:
         return self._world.clock.now()
 
-    async def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn]) -> None:
+    def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn], answered: Answered) -> None:
         for entry in entries:
             if self._die_after is not None and len(self._run.journal) >= self._die_after:
                 raise LeaseLost("the process died here, as the test asked")
@@ -90,6 +91,7 @@ class TestPort:
         for spawn in spawns:
             key = next(entry.key for entry in entries if entry.seq == spawn.seq)
             self._world.spawn(self._run, key, spawn.children)
+        answered(None)
 
     def await_children(self, spawn_keys: Sequence[str]) -> None:
         for key in spawn_keys:
