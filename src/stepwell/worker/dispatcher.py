@@ -36,8 +36,7 @@ _log = logging.getLogger("stepwell.worker")
 class Executors(Protocol):
     """Who runs the runs (`staff.Staff`)."""
 
-    @property
-    def busy(self) -> int: ...
+    def ready_for(self, start: StartAttempt) -> Executor | None: ...
     async def executor_for(self, start: StartAttempt) -> Executor: ...
     def left(self, executor: Executor) -> None: ...
     def suspended(self, executor: Executor) -> None: ...
@@ -58,6 +57,7 @@ class Dispatcher:
         self._runs: dict[str, Assignment] = {}
         self._waiting: deque[Assignment] = deque()
         self._beginning: set[asyncio.Task[None]] = set()
+        self._in_executors = 0
         self._connected = False
         self.staff: Executors  # set once, before the first run comes: the two know one another
 
@@ -142,12 +142,10 @@ class Dispatcher:
             self._later(run, self._settings.prefetch_wait * start.lease_seconds, self._waited_too_long)
 
     def _fill_slots(self) -> None:
-        while self._waiting and self.staff.busy + len(self._beginning) < self._settings.slots:
+        while self._waiting and self.executing < self._settings.slots:
             run = self._waiting.popleft()
             run.stop_timers()
-            task = asyncio.create_task(self._begin(run), name=f"begin {run.run_id}")
-            self._beginning.add(task)
-            task.add_done_callback(self._begun)
+            self._begin(run)
         self._announce_room()
 
     def _begun(self, task: asyncio.Task[None]) -> None:
@@ -156,11 +154,20 @@ class Dispatcher:
             task.result()
             self._fill_slots()
 
-    async def _begin(self, run: Assignment) -> None:
+    def _begin(self, run: Assignment) -> None:
         start = run.start
         if start.duration_left is not None and start.duration_left <= 0:
             self._answer(run, self._finish(run, timed_out(start.duration_left)))
-            return
+        elif (executor := self.staff.ready_for(start)) is not None:
+            self._hand_over(run, executor)
+        else:
+            task = asyncio.create_task(self._begin_anew(run), name=f"begin {run.run_id}")
+            self._beginning.add(task)
+            task.add_done_callback(self._begun)
+
+    async def _begin_anew(self, run: Assignment) -> None:
+        """In a process that has to be started first."""
+        start = run.start
         try:
             executor = await self.staff.executor_for(start)
         except StepwellError as error:
@@ -170,9 +177,14 @@ class Dispatcher:
             return
         if self._runs.get(start.run_id) is not run or run.answered:
             self.staff.left(executor)  # lost, canceled or given back while its executor was being started
-            return
+        else:
+            self._hand_over(run, executor)
+
+    def _hand_over(self, run: Assignment, executor: Executor) -> None:
+        start = run.start
         run.executor = executor
         executor.runs.add(start.run_id)
+        self._in_executors += 1
         if start.isolation == "process":
             self._leases.guard(start.run_id, start.epoch, partial(executor.kill, "lease"))
             executor.retired = not start.warm
@@ -216,6 +228,7 @@ class Dispatcher:
         self.staff.gone(executor)
         for run_id in list(executor.runs):
             executor.runs.discard(run_id)
+            self._in_executors -= 1
             run = self._runs.get(run_id)
             if run is not None and run.executor is executor:
                 run.executor = None
@@ -230,6 +243,7 @@ class Dispatcher:
         if run_id not in executor.runs:
             return
         executor.runs.discard(run_id)
+        self._in_executors -= 1
         run = self._runs.get(run_id)
         if run is not None and run.executor is executor:
             run.executor = None
@@ -370,7 +384,8 @@ class Dispatcher:
 
     @property
     def executing(self) -> int:
-        return self.staff.busy + len(self._beginning)
+        """Runs that executors have now, or get as soon as one is started."""
+        return self._in_executors + len(self._beginning)
 
     @property
     def held(self) -> int:

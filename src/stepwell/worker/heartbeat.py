@@ -39,7 +39,6 @@ class HeartbeatThreads:
         self._expired = expired
         self._replied = replied
         self._stop = threading.Event()
-        self._changed = threading.Event()
         self._seconds = 10.0
         self._threads: list[threading.Thread] = []
 
@@ -54,13 +53,9 @@ class HeartbeatThreads:
 
     def stop(self) -> None:
         self._stop.set()
-        self._changed.set()
+        self._leases.sooner.set()
         for thread in self._threads:
             thread.join(self._seconds)
-
-    def lease_added(self) -> None:
-        """A new lease may end before those that are being watched."""
-        self._changed.set()
 
     def _renew_forever(self) -> None:
         connection = _connect(self._url, self._seconds / 2)
@@ -108,9 +103,10 @@ class HeartbeatThreads:
 
     def _watch_forever(self) -> None:
         while not self._stop.is_set():
+            self._leases.sooner.clear()
             deadline = self._leases.next_deadline()
-            self._changed.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            self._changed.clear()
+            if not self._stop.is_set():
+                self._leases.sooner.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
             expired = self._leases.take_expired(time.monotonic())
             if expired:
                 self._expired(expired)

@@ -26,6 +26,8 @@ class Leases:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._leases: dict[str, Lease] = {}
+        self._watched: float | None = None  # the deadline that was told last
+        self.sooner = threading.Event()  # a lease has come that ends before it
         self._offset: float | None = None  # Postgres's clock minus ours is at most this
 
     def clock_seen(self, postgres_now: float, asked_at: float) -> None:
@@ -38,7 +40,9 @@ class Leases:
         """A run was claimed for us: its lease is as old as its frame, however long that was on its way."""
         with self._lock:
             began = received if self._offset is None else min(received, postgres_now - self._offset)
-            self._leases[run_id] = Lease(epoch, seconds, began + seconds * (1 - MARGIN))
+            lease = self._leases[run_id] = Lease(epoch, seconds, began + seconds * (1 - MARGIN))
+            if self._watched is None or lease.trusted_until < self._watched:
+                self.sooner.set()  # only then: waking a thread for each run is a good part of what a short run costs
 
     def guard(self, run_id: str, epoch: int, kill: Callable[[], None] | None) -> None:
         """What has to die when the lease does."""
@@ -71,8 +75,10 @@ class Leases:
             return lease is not None and lease.epoch == epoch and now < lease.trusted_until
 
     def next_deadline(self) -> float | None:
+        """When the first of them ends. From now on `sooner` is set by a lease that ends before that."""
         with self._lock:
-            return min((lease.trusted_until for lease in self._leases.values()), default=None)
+            self._watched = min((lease.trusted_until for lease in self._leases.values()), default=None)
+            return self._watched
 
     def take_expired(self, now: float) -> list[tuple[str, int]]:
         """Kill what works on leases that can no longer be trusted, and forget these."""

@@ -134,8 +134,6 @@ class Worker:
             _log.info("the server is going away")
             self._dispatcher.disconnected()
         self._dispatcher.receive(frame)
-        if isinstance(frame, frames.StartAttempt):
-            self._heartbeat.lease_added()
 
     def _leases_expired(self, expired: list[tuple[str, int]]) -> None:
         """In the thread that has killed their executors just now."""

@@ -30,23 +30,24 @@ class Staff:
         self._starting: dict[str, asyncio.Lock] = {}
 
     @property
-    def busy(self) -> int:
-        """Runs that executors have now."""
-        return sum(len(executor.runs) for executor in self._forks.executors)
-
-    @property
     def idle(self) -> int:
         return len(self._pool)
 
-    async def executor_for(self, start: StartAttempt) -> Executor:
-        """Raises StepwellError when no process can be started now."""
+    def ready_for(self, start: StartAttempt) -> Executor | None:
+        """An executor that is there already, or None: one has to be started."""
         if start.isolation == "shared":
-            return await self._shared_executor(start)
+            return self._usable_shared(start)
         warm = self._pool.take(start.task_id, time.monotonic()) if start.warm else None
         if warm is not None and warm.alive and warm.memory == start.memory:
             return warm
         if warm is not None:
             warm.kill("retired")
+        return None
+
+    async def executor_for(self, start: StartAttempt) -> Executor:
+        """A new one, if need be. Raises StepwellError when no process can be started now."""
+        if start.isolation == "shared":
+            return await self._shared_executor(start)
         return await self._fork(start, "process")
 
     def left(self, executor: Executor) -> None:
@@ -87,11 +88,15 @@ class Staff:
 
     async def _shared_executor(self, start: StartAttempt) -> Executor:
         async with self._starting.setdefault(start.task_id, asyncio.Lock()):
-            executor = self._shared.get(start.task_id)
-            usable = executor is not None and executor.alive and not executor.retired
-            if executor is None or not usable or start.run_id in executor.runs:
+            executor = self._usable_shared(start)
+            if executor is None:
                 executor = self._shared[start.task_id] = await self._fork(start, "shared")
             return executor
+
+    def _usable_shared(self, start: StartAttempt) -> Executor | None:
+        executor = self._shared.get(start.task_id)
+        usable = executor is not None and executor.alive and not executor.retired and start.run_id not in executor.runs
+        return executor if usable else None
 
     async def _fork(self, start: StartAttempt, isolation: Isolation) -> Executor:
         return await self._forks.fork(start.task_id, isolation, start.memory)
