@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -11,6 +12,9 @@ E = TypeVar("E")
 BONUS = 10.0
 """Seconds by which an idle executor counts as more recently used, for each doubling of its task's frequency."""
 _HALF_LIFE = 60.0
+BRIEF = 1.0
+"""Seconds that an executor beyond `per_task` is kept nevertheless: between two runs of a busy task more than that are
+idle for a moment, and to end and fork them again and again costs more than all the rest of a short run."""
 
 
 @dataclass
@@ -36,7 +40,7 @@ class _Frequency:
 
 @dataclass
 class WarmPool(Generic[E]):
-    """Idle executors by task. `seconds`: how long one is kept; `per_task` and `total`: how many.
+    """Idle executors by task. `seconds`: how long one is kept; `per_task` (but for a brief time) and `total`: how many.
 
     The least recently used one goes first, but a task that runs often makes its executors seem younger.
     """
@@ -62,16 +66,20 @@ class WarmPool(Generic[E]):
         """Keep an executor that has become idle; returns those that have to end for it (perhaps itself)."""
         self._idle.append(_Idle(executor, task_id, now))
         evicted = self.expire(now)
-        of_task = [idle for idle in self._idle if idle.task_id == task_id]
-        if len(of_task) > self.per_task:
-            evicted.append(self._drop(of_task[0]))
         while len(self._idle) > self.total:
             evicted.append(self._drop(min(self._idle, key=lambda idle: self._worth(idle, now))))
         return evicted
 
     def expire(self, now: float) -> list[E]:
-        """Takes out those that were idle for too long."""
-        return [self._drop(idle) for idle in list(self._idle) if now - idle.since >= self.seconds]
+        """Takes out those that were idle for too long, or are too many of one task and not just between two runs."""
+        newer: Counter[str] = Counter()
+        expired: list[_Idle[E]] = []
+        for idle in reversed(self._idle):  # they are in the order in which they became idle
+            most = self.seconds if newer[idle.task_id] < self.per_task else min(BRIEF, self.seconds)
+            if now - idle.since >= most:
+                expired.append(idle)
+            newer[idle.task_id] += 1
+        return [self._drop(idle) for idle in reversed(expired)]
 
     def next_expiry(self) -> float | None:
         return min((idle.since + self.seconds for idle in self._idle), default=None)
