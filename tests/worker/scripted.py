@@ -91,8 +91,9 @@ class ScriptedServer:
         warm: bool = True,
         duration_left: float | None = None,
         journal: list[Any] | None = None,
+        age: float = 0.0,
     ) -> str:
-        """Hand a run to the worker, once it has room."""
+        """Hand a run to the worker, once it has room. age: seconds since it was claimed."""
         await self.until(lambda: self.room > 0, "room")
         self.room -= 1
         start = StartAttempt(
@@ -103,7 +104,7 @@ class ScriptedServer:
             payload=json.dumps(payload or {}).encode(),
             payload_type="application/json",
             started_at=time.time(),
-            now=time.time(),
+            now=time.time() - age,
             lease_seconds=self.lease,
             retry=RetryPolicy(),
             journal=journal or [],

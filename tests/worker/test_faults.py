@@ -167,6 +167,17 @@ async def test_past_its_lease_a_run_is_killed_and_nothing_of_it_is_written(
     assert worker.executor_pids != [pid]
 
 
+async def test_a_run_whose_lease_ran_out_before_it_could_begin_never_begins(
+    server: ScriptedServer, worker: Worker
+) -> None:
+    assert await server.output(await server.start("hello", {"name": "Ada"})) == "hello Ada"  # an executor is ready now
+    [pid] = worker.executor_pids
+    late = [await server.start("hello", {"name": "late"}, age=server.lease) for _ in range(4)]
+    assert await server.output(await server.start("hello", {"name": "Bob"})) == "hello Bob"
+    assert [server.all(Finish, run_id) for run_id in late] == [[]] * 4
+    assert worker.executor_pids == [pid], "nobody was given them, hence nobody had to be killed"
+
+
 async def test_heartbeats_keep_a_run_alive_far_beyond_its_lease(
     server: ScriptedServer, start_worker: StartWorker, pipe: Pipe
 ) -> None:

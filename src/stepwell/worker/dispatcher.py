@@ -156,7 +156,9 @@ class Dispatcher:
 
     def _begin(self, run: Assignment) -> None:
         start = run.start
-        if start.duration_left is not None and start.duration_left <= 0:
+        if not self._trusted(run):
+            self.lost(run.run_id, run.epoch)
+        elif start.duration_left is not None and start.duration_left <= 0:
             self._answer(run, self._finish(run, timed_out(start.duration_left)))
         elif (executor := self.staff.ready_for(start)) is not None:
             self._hand_over(run, executor)
@@ -177,6 +179,9 @@ class Dispatcher:
             return
         if self._runs.get(start.run_id) is not run or run.answered:
             self.staff.left(executor)  # lost, canceled or given back while its executor was being started
+        elif not self._trusted(run):
+            self.staff.left(executor)
+            self.lost(run.run_id, run.epoch)
         else:
             self._hand_over(run, executor)
 
@@ -420,6 +425,10 @@ class Dispatcher:
     def _current(self, run_id: str, epoch: int) -> Assignment | None:
         run = self._runs.get(run_id)
         return run if run is not None and run.epoch == epoch else None
+
+    def _trusted(self, run: Assignment) -> bool:
+        """Whether it may begin: its lease can have run out on its way, or while this process was stopped."""
+        return self._leases.trusted(run.run_id, run.epoch, time.monotonic())
 
     def _later(self, run: Assignment, seconds: float, what: Callable[[Assignment], None]) -> None:
         run.timers.append(asyncio.get_running_loop().call_later(seconds, what, run))
