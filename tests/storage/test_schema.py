@@ -181,7 +181,6 @@ async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:
         "batch_index = 1",
         "lease_epoch = -1",
         "worker_id = 'nobody'",
-        "queue = 'nowhere'",
     ],
 )
 async def test_a_row_that_contradicts_itself_is_refused(database: Database, change: str) -> None:

@@ -45,6 +45,23 @@ def safeguards(statement_timeout: float, lock_timeout: float) -> dict[str, str]:
     }
 
 
+def planning() -> dict[str, str]:
+    """Settings for sessions that keep their plans: each statement is planned once, the same way at any size of a table.
+
+    All that runs often goes from keys to rows by an index. A plan that was made for the values at hand takes longer to
+    make than to run, and one that was made while a table was small reads all of it later. So plans are made without
+    values, and reading a whole table or hashing it is the last resort. Statements for which that is wrong plan by
+    values, each in its own transaction.
+    """
+    return {
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "jit": "off",
+    }
+
+
 def refused_as_pooler(error: BaseException) -> bool:
     """Whether it was a transaction pooler, such as PgBouncer, that answered: sessions are not ours there."""
     return "unsupported startup parameter" in str(error)

@@ -32,6 +32,7 @@ from stepwell.storage.connection import (
     is_gone,
     is_lost,
     is_transient,
+    planning,
     prepare,
     refused_as_pooler,
     safeguards,
@@ -129,7 +130,9 @@ class Database:
         started_with = identity(application_name)
         try:
             try:
-                pool = await asyncpg.create_pool(check_url(url), server_settings=started_with | settings, **options)
+                pool = await asyncpg.create_pool(
+                    check_url(url), server_settings=started_with | settings | planning(), **options
+                )
                 return cls(url, pool, acquire_timeout)
             except PostgresError as error:
                 if not refused_as_pooler(error):

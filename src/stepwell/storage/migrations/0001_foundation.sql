@@ -95,14 +95,14 @@ CREATE TABLE run (
     failure            jsonb,
     cancel_reason      text,
 
-    parent_id          text REFERENCES run,
+    parent_id          text,
     root_id            text NOT NULL,
     depth              integer NOT NULL DEFAULT 0 CHECK (depth >= 0),
     spawn_key          text,
     child_index        integer,
-    batch_id           text REFERENCES batch,
+    batch_id           text,
     batch_index        integer,
-    forked_from        text REFERENCES run,
+    forked_from        text,
     forked_seq         integer,
     seed               text,                                             -- of ctx.random; null: the run's own id
 
@@ -125,7 +125,7 @@ CREATE TABLE run (
     executed           double precision NOT NULL DEFAULT 0,              -- seconds under leases that have ended
 
     lease_epoch        integer NOT NULL DEFAULT 0 CHECK (lease_epoch >= 0),
-    worker_id          text REFERENCES worker,                           -- who holds the lease
+    worker_id          text,                                             -- who holds the lease
     left_by            text CHECK (left_by IN ('suspend', 'finish', 'release', 'rescue', 'cancel')),  -- end of last lease
 
     created_at         timestamptz NOT NULL DEFAULT now(),
@@ -136,8 +136,6 @@ CREATE TABLE run (
     finished_at        timestamptz,
     reviewed_at        timestamptz,                                      -- a dead letter that somebody dealt with
 
-    FOREIGN KEY (environment_id, task_id) REFERENCES task,
-    FOREIGN KEY (environment_id, queue) REFERENCES queue,
     CHECK ((parent_id IS NULL) = (depth = 0)),
     CHECK ((spawn_key IS NULL) = (child_index IS NULL)),
     CHECK (spawn_key IS NULL OR parent_id IS NOT NULL),
@@ -164,7 +162,7 @@ CREATE INDEX run_of_batch ON run (batch_id, batch_index) WHERE batch_id IS NOT N
 -- ── hot: what each live run waits for; one row of one of these tables for each run that has not ended ──────────────
 
 CREATE TABLE ready (                                                     -- status queued
-    run_id             text PRIMARY KEY REFERENCES run,
+    run_id             text PRIMARY KEY,
     environment_id     text NOT NULL,
     queue              text NOT NULL,
     task_id            text NOT NULL,
@@ -177,26 +175,25 @@ CREATE INDEX ready_order ON ready (environment_id, queue, task_id, resumed DESC,
 CREATE INDEX ready_expiry ON ready (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE delayed (                                                   -- status delayed
-    run_id             text PRIMARY KEY REFERENCES run,
+    run_id             text PRIMARY KEY,
     due_at             timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX delayed_due ON delayed (due_at);
 
 CREATE TABLE lease (                                                     -- status executing
-    run_id             text PRIMARY KEY REFERENCES run,
+    run_id             text PRIMARY KEY,
     environment_id     text NOT NULL,
     queue              text NOT NULL,
-    worker_id          text NOT NULL REFERENCES worker,
+    worker_id          text NOT NULL,
     epoch              integer NOT NULL,
     claimed_at         timestamptz NOT NULL,
     expires_at         timestamptz NOT NULL                              -- in no index: renewing stays a HOT update
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lease_of_queue ON lease (environment_id, queue);
-CREATE INDEX lease_of_worker ON lease (worker_id);
 
 CREATE TABLE wait (                                                      -- status waiting; any one of them wakes
-    run_id             text NOT NULL REFERENCES run,
+    run_id             text NOT NULL,
     key                text NOT NULL,
     kind               text NOT NULL CHECK (kind IN ('timer', 'children', 'retry')),
     due_at             timestamptz,
@@ -211,7 +208,7 @@ CREATE INDEX wait_children ON wait (run_id) WHERE kind = 'children';
 -- ── history: append-only ───────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE checkpoint (
-    run_id             text NOT NULL REFERENCES run,
+    run_id             text NOT NULL,
     seq                integer NOT NULL CHECK (seq >= 0),
     key                text NOT NULL,
     kind               text NOT NULL CHECK (kind IN ('step', 'timer', 'spawn', 'children', 'named', 'order')),
@@ -232,18 +229,18 @@ ALTER TABLE checkpoint ALTER COLUMN body SET STORAGE EXTERNAL;           -- exec
 
 -- A fork keeps the children that its copied journal speaks of: those under this key are `parent_id`'s.
 CREATE TABLE adoption (
-    run_id             text NOT NULL REFERENCES run,
+    run_id             text NOT NULL,
     spawn_key          text NOT NULL,
-    parent_id          text NOT NULL REFERENCES run,
+    parent_id          text NOT NULL,
     PRIMARY KEY (run_id, spawn_key)
 );
 CREATE INDEX adoption_of_parent ON adoption (parent_id, spawn_key);
 
 CREATE TABLE attempt (
-    run_id             text NOT NULL REFERENCES run,
+    run_id             text NOT NULL,
     number             integer NOT NULL CHECK (number >= 1),
     outcome            text NOT NULL DEFAULT 'open' CHECK (outcome IN ('open', 'completed', 'failed', 'canceled')),
-    worker_id          text NOT NULL REFERENCES worker,                  -- the last one that worked on it
+    worker_id          text NOT NULL,                                    -- the last one that worked on it
     started_at         timestamptz NOT NULL,
     ended_at           timestamptz,
     failure            jsonb,
@@ -254,7 +251,7 @@ CREATE TABLE attempt (
 ) WITH (fillfactor = 80);
 
 CREATE TABLE event (
-    run_id             text NOT NULL REFERENCES run,
+    run_id             text NOT NULL,
     seq                bigint GENERATED ALWAYS AS IDENTITY,
     at                 timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind               text NOT NULL,
@@ -263,7 +260,7 @@ CREATE TABLE event (
 );
 
 CREATE TABLE run_log (
-    run_id             text NOT NULL REFERENCES run,
+    run_id             text NOT NULL,
     seq                bigint GENERATED ALWAYS AS IDENTITY,
     attempt            integer NOT NULL,
     at                 double precision NOT NULL,
@@ -284,7 +281,7 @@ CREATE TABLE idempotency (
     environment_id     text NOT NULL,
     task_id            text NOT NULL,
     key                text NOT NULL CHECK (key <> ''),
-    run_id             text NOT NULL REFERENCES run DEFERRABLE INITIALLY DEFERRED,
+    run_id             text NOT NULL,
     payload_hash       bytea NOT NULL,
     expires_at         timestamptz NOT NULL,
     PRIMARY KEY (environment_id, task_id, key)
@@ -295,17 +292,17 @@ CREATE TABLE request_key (
     environment_id     text NOT NULL,
     task_id            text NOT NULL,
     key                text NOT NULL CHECK (key <> ''),
-    run_id             text NOT NULL REFERENCES run DEFERRABLE INITIALLY DEFERRED,
+    run_id             text NOT NULL,
     expires_at         timestamptz NOT NULL,
     PRIMARY KEY (environment_id, task_id, key)
 );
 CREATE INDEX request_key_expiry ON request_key (expires_at);
 
 CREATE TABLE batch_item (
-    batch_id           text NOT NULL REFERENCES batch,
+    batch_id           text NOT NULL,
     index              integer NOT NULL CHECK (index >= 0),
     task_id            text NOT NULL,
-    run_id             text REFERENCES run,
+    run_id             text,
     error_code         text,
     error              text,
     PRIMARY KEY (batch_id, index),

@@ -21,13 +21,10 @@ SELECT name FROM queue WHERE environment_id = $1 AND name = ANY($2) ORDER BY nam
 
 -- name: all
 -- All queues of an environment with what is in them now.
-SELECT queue.name, queue.kind, queue.concurrency_limit, queue.paused,
-       coalesce(ready.amount, 0) AS queued, coalesce(lease.amount, 0) AS executing
+SELECT queue.name, queue.kind, queue.concurrency_limit, queue.paused, ready.amount AS queued, lease.amount AS executing
 FROM queue
-LEFT JOIN (SELECT queue, count(*) AS amount FROM ready WHERE environment_id = $1 GROUP BY queue) AS ready
-       ON ready.queue = queue.name
-LEFT JOIN (SELECT queue, count(*) AS amount FROM lease WHERE environment_id = $1 GROUP BY queue) AS lease
-       ON lease.queue = queue.name
+CROSS JOIN LATERAL (SELECT count(*) AS amount FROM ready WHERE environment_id = $1 AND ready.queue = name) AS ready
+CROSS JOIN LATERAL (SELECT count(*) AS amount FROM lease WHERE environment_id = $1 AND lease.queue = name) AS lease
 WHERE queue.environment_id = $1
 ORDER BY queue.name
 
