@@ -17,6 +17,7 @@ from stepwell.server.hints import Hints
 from stepwell.server.settings import Settings
 from stepwell.server.triggers import Triggers
 from stepwell.services.runner import running
+from stepwell.storage.announcer import Announcer
 from stepwell.storage.database import Database
 from stepwell.storage.event import CHILDREN, READY, RUNS
 from stepwell.storage.migrations import check, migrate
@@ -60,7 +61,7 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
         listener = await stack.enter_async_context(Listener(direct_url))
         hints = Hints(settings.poll)
         gateway = await stack.enter_async_context(Gateway(db, settings, hints))
-        _listen(listener, gateway, hints)
+        _listen(db.announcer, listener, gateway, hints)
         await stack.enter_async_context(running(db, settings.sweep))
         triggers = Triggers(db)
         stack.push_async_callback(triggers.close)
@@ -68,24 +69,23 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
         yield Backend(settings, db, listener, Authenticator(db), hints, gateway, triggers, loop)
 
 
-def _listen(listener: Listener, gateway: Gateway, hints: Hints) -> None:
-    """Pass Postgres's notifications on. An empty one says that some may have been missed."""
+def _listen(announcer: Announcer, listener: Listener, gateway: Gateway, hints: Hints) -> None:
+    """Pass on what commits announce, here or elsewhere. No ids: some announcements may have been missed."""
 
-    def ready(payload: str) -> None:
-        for environment_id in payload.split() or [None]:
+    def ready(environment_ids: list[str]) -> None:
+        for environment_id in environment_ids or [None]:
             gateway.work_came(environment_id)
 
-    def runs(payload: str) -> None:
-        run_ids = payload.split()
+    def runs(run_ids: list[str]) -> None:
         gateway.look_at(run_ids or None)
         if run_ids:
             hints.announce(run_ids)
         else:
             hints.announce_all()
 
-    listener.subscribe(READY, ready)
-    listener.subscribe(CHILDREN, lambda _: gateway.children_ended())
-    listener.subscribe(RUNS, runs)
+    announcer.subscribe(READY, ready, listener)
+    announcer.subscribe(CHILDREN, lambda _: gateway.children_ended(), listener)
+    announcer.subscribe(RUNS, runs, listener)
 
 
 def backend_of(connection: HTTPConnection) -> Backend:

@@ -13,13 +13,16 @@ from stepwell.protocol.frames import Release, StartAttempt
 from stepwell.server.connection import Connection
 from stepwell.storage.database import Database
 
-AT_ONCE = 16
+AT_ONCE = 100
 """Runs that one worker gets before it is the next one's turn."""
 _log = structlog.get_logger("stepwell.gateway")
 
 
 class Claimer:
-    """Runs while its environment has workers here. `wake()` when there is room or work; it looks by itself too."""
+    """Runs while its environment has workers here. `work_came()` and `room_came()` wake it; it looks by itself too.
+
+    A worker for which less was found than it had room for is not looked for again before there is news.
+    """
 
     def __init__(self, db: Database, environment_id: str, lease_seconds: float, poll: float) -> None:
         self._db = db
@@ -27,6 +30,8 @@ class Claimer:
         self._lease_seconds = lease_seconds
         self._poll = poll
         self._connections: list[Connection] = []
+        self._news = 0
+        self._seen: dict[Connection, int] = {}  # the news after which there was nothing more for it
         self._wake = asyncio.Event()
 
     def add(self, connection: Connection) -> None:
@@ -35,10 +40,18 @@ class Claimer:
     def remove(self, connection: Connection) -> bool:
         """Whether it was the last one."""
         self._connections.remove(connection)
+        self._seen.pop(connection, None)
         return not self._connections
 
-    def wake(self) -> None:
+    def work_came(self) -> None:
+        """Something may have become claimable."""
+        self._news += 1
         self._wake.set()
+
+    def room_came(self, connection: Connection) -> None:
+        """A worker can take more than before."""
+        if self._wants(connection):
+            self._wake.set()
 
     async def run(self) -> None:
         """Claim for ever."""
@@ -50,15 +63,21 @@ class Claimer:
                 async with asyncio.timeout(self._poll * random.uniform(0.8, 1.2)):
                     await self._wake.wait()
             except TimeoutError:
-                pass
+                self._news += 1
+
+    def _wants(self, connection: Connection) -> int:
+        """How many runs to look for."""
+        return 0 if self._seen.get(connection) == self._news else min(connection.wants_runs, AT_ONCE)
 
     async def _round(self) -> bool:
         """Give every worker with room up to AT_ONCE runs. Whether there may be more to give."""
         more = False
         for connection in list(self._connections):
-            wanted = min(connection.wants_runs, AT_ONCE)
-            if wanted:
-                more |= await self._claim(connection, wanted) == wanted
+            wanted, news = self._wants(connection), self._news
+            if wanted and await self._claim(connection, wanted) == wanted:
+                more = True
+            elif wanted and connection in self._connections:
+                self._seen[connection] = news
         self._connections = self._connections[1:] + self._connections[:1]  # the next round begins with another one
         return more
 

@@ -44,15 +44,13 @@ class Committer(Generic[Item, Outcome]):
         self._commit = commit
         self._most = most
         self._hold = hold
-        self._queued: deque[tuple[Item, asyncio.Future[Outcome | StepwellError]]] = deque()
+        self._queued: deque[tuple[Item, Callable[[Outcome | StepwellError], None]]] = deque()
         self._something = asyncio.Event()
 
-    def submit(self, item: Item) -> asyncio.Future[Outcome | StepwellError]:
-        """Queue an item. Its future holds what the commit gave for it, or why it was refused."""
-        future: asyncio.Future[Outcome | StepwellError] = asyncio.get_running_loop().create_future()
-        self._queued.append((item, future))
+    def submit(self, item: Item, answer: Callable[[Outcome | StepwellError], None]) -> None:
+        """Queue an item. `answer` is called with what the commit gave for it, or why it was refused."""
+        self._queued.append((item, answer))
         self._something.set()
-        return future
 
     async def run(self) -> None:
         """Flush for ever."""
@@ -62,9 +60,8 @@ class Committer(Generic[Item, Outcome]):
             if not self._queued:
                 self._something.clear()
             outcomes = await self._flush([item for item, _ in batch])
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                if not future.done():
-                    future.set_result(outcome)
+            for (_, answer), outcome in zip(batch, outcomes, strict=True):
+                answer(outcome)
 
     async def _flush(self, items: list[Item]) -> Sequence[Outcome | StepwellError]:
         """Commit, again and again while Postgres is away if items are held.

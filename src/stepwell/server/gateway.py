@@ -80,7 +80,7 @@ class Gateway:
         """Some runs may be claimable now, in one environment or in any."""
         for key, (claimer, _) in self._claimers.items():
             if environment_id in (None, key):
-                claimer.wake()
+                claimer.work_came()
 
     def children_ended(self) -> None:
         self._children.wake()
@@ -173,7 +173,7 @@ class Gateway:
                         requests.take(frame)
                     case frames.Room(add=add):
                         connection.room = max(0, connection.room + add)
-                        self.work_came(connection.environment_id)
+                        self._claimers[connection.environment_id][0].room_came(connection)
                     case frames.AwaitChildren():
                         # Its children may be on their way to the database still.
                         requests.afterwards(frame.run_id, partial(self._children.add, connection, frame))
@@ -181,13 +181,9 @@ class Gateway:
                         raise ValueError("a second hello")
 
     def _committed(self, connection: Connection, frame: Written) -> None:
-        """Tell at once those in this process whom it concerns; others hear of it from Postgres."""
-        if isinstance(frame, ENDINGS):
-            if connection.held.get(frame.run_id) == frame.epoch:
-                del connection.held[frame.run_id]
-            self.children_ended()
-        if isinstance(frame, ENDINGS) or (isinstance(frame, frames.WriteJournal) and frame.spawns):
-            self.work_came(connection.environment_id)
+        """Who watches the run here sees each entry and line; what else follows from it is announced by its commit."""
+        if isinstance(frame, ENDINGS) and connection.held.get(frame.run_id) == frame.epoch:
+            del connection.held[frame.run_id]
         self._hints.announce([frame.run_id])
 
     async def _close(self, connection: Connection, done: set[asyncio.Task[None]]) -> None:

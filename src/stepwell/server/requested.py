@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,14 +34,15 @@ ENDINGS = (Suspend, Finish, Release)
 class Requests:
     """One worker's requests. Runs and kinds are independent, but a run's ending waits for what came before it.
 
-    `committed` is called after each commit, before the worker is answered.
+    `committed` is called after each commit, before the worker is answered. All of a batch happens in callbacks of its
+    committer: no request has a task or a future of its own.
     """
 
     def __init__(self, db: Database, connection: Connection, committed: Callable[[Connection, Written], None]) -> None:
         self._connection = connection
         self._committed = committed
-        self._unanswered: dict[str, set[asyncio.Future[StepwellError | None]]] = {}
-        self._answering: set[asyncio.Task[None]] = set()
+        self._unanswered: dict[str, set[int]] = {}
+        self._afterwards: dict[str, list[_Afterwards]] = {}
         worker_id = connection.worker_id
         self._committers: dict[type[Any], Committer[Any, None]] = {
             WriteJournal: Committer("journal", partial(checkpoint.write_journal, db, worker_id)),
@@ -53,13 +55,9 @@ class Requests:
 
     async def run(self) -> None:
         """Commit for ever. What is not committed when this is canceled, the worker will ask for again."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for committer in self._committers.values():
-                    group.create_task(committer.run())
-        finally:
-            for task in self._answering:
-                task.cancel()
+        async with asyncio.TaskGroup() as group:
+            for committer in self._committers.values():
+                group.create_task(committer.run())
 
     def take(self, request: Request) -> None:
         """Have it committed, and answered after that."""
@@ -70,38 +68,53 @@ class Requests:
 
     def afterwards(self, run_id: str, act: Callable[[], None]) -> None:
         """Act once everything that was asked of this run so far has been answered."""
-        earlier = list(self._unanswered.get(run_id, ()))
-        if not earlier:
+        earlier = self._unanswered.get(run_id)
+        if earlier is None:
             act()
-            return
-        task = asyncio.create_task(self._after(earlier, act))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
-
-    async def _after(self, earlier: list[asyncio.Future[StepwellError | None]], act: Callable[[], None]) -> None:
-        await asyncio.wait(earlier)
-        act()
+        else:
+            self._afterwards.setdefault(run_id, []).append(_Afterwards(set(earlier), act))
 
     def _submit(self, request: Request) -> None:
-        future = self._committers[type(request.frame)].submit(request.frame)
-        run_id = request.frame.run_id
-        self._unanswered.setdefault(run_id, set()).add(future)
-        future.add_done_callback(partial(self._answer, request))
+        frame = request.frame
+        self._unanswered.setdefault(frame.run_id, set()).add(request.id)
+        self._committers[type(frame)].submit(frame, partial(self._answer, request))
 
-    def _answer(self, request: Request, future: asyncio.Future[StepwellError | None]) -> None:
+    def _answer(self, request: Request, error: StepwellError | None) -> None:
         run_id = request.frame.run_id
-        unanswered = self._unanswered[run_id]
-        unanswered.discard(future)
-        if not unanswered:
-            del self._unanswered[run_id]
-        if future.cancelled():
-            return
-        error = future.result()
-        if error is not None:
+        if error is None:
+            self._committed(self._connection, request.frame)
+            self._connection.push(Done(request.id))
+        else:
             if error.code == "lease-lost":
                 self._connection.held.pop(run_id, None)
-            answer = Refused(request.id, error.code, error.message, hint=error.hint, status=status_of(error))
-            self._connection.push(answer)
-            return
-        self._committed(self._connection, request.frame)
-        self._connection.push(Done(request.id))
+            self._connection.push(
+                Refused(request.id, error.code, error.message, hint=error.hint, status=status_of(error))
+            )
+        self._settle(run_id, request.id)
+
+    def _settle(self, run_id: str, request_id: int) -> None:
+        """The request is answered: what waited for it alone may go on."""
+        unanswered = self._unanswered.get(run_id, set())
+        unanswered.discard(request_id)
+        if not unanswered:
+            self._unanswered.pop(run_id, None)
+        waiting = self._afterwards.pop(run_id, ())
+        ready = [each for each in waiting if not each.without(request_id)]
+        still = [each for each in waiting if each.earlier]
+        if still:
+            self._afterwards[run_id] = still
+        for each in ready:
+            each.act()
+
+
+@dataclass(frozen=True, slots=True)
+class _Afterwards:
+    """Something to do once these requests are answered."""
+
+    earlier: set[int]
+    act: Callable[[], None]
+
+    def without(self, request_id: int) -> set[int]:
+        """What it waits for still, after this one."""
+        self.earlier.discard(request_id)
+        return self.earlier

@@ -25,7 +25,9 @@ class Triggers:
         committer = self._committers.get(environment_id)
         if committer is None:
             committer = self._begin(environment_id)
-        outcome = await committer.submit(request)
+        future: asyncio.Future[Triggered | StepwellError] = asyncio.get_running_loop().create_future()
+        committer.submit(request, partial(_settle, future))
+        outcome = await future
         if isinstance(outcome, StepwellError):
             raise outcome
         return outcome
@@ -41,3 +43,8 @@ class Triggers:
         self._committers[environment_id] = committer
         self._tasks.append(asyncio.create_task(committer.run(), name=f"stepwell-triggers {environment_id}"))
         return committer
+
+
+def _settle(future: asyncio.Future[Triggered | StepwellError], outcome: Triggered | StepwellError) -> None:
+    if not future.done():  # else the caller has gone
+        future.set_result(outcome)

@@ -21,6 +21,7 @@ import asyncpg
 from asyncpg.exceptions import ClientCannotConnectError, InterfaceError, PostgresError
 
 from stepwell.errors import ConfigError, ConnectionFailed, DatabaseUnavailable, StepwellError
+from stepwell.storage.announcer import Announcer
 from stepwell.storage.connection import (
     CONNECT_SECONDS,
     READ_ONLY,
@@ -49,6 +50,7 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _ROLLBACK_SECONDS = 5.0
 _CLOSE_SECONDS = 10.0
+_NOTIFY = "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS hint (channel, payload)"
 _GRACE_SECONDS = 5.0  # after a statement's time is up, for Postgres to say so; then the connection counts as dead
 
 
@@ -57,7 +59,12 @@ class Tx:
 
     def __init__(self, name: str, connection: Any) -> None:
         self.name = name
+        self.hints: dict[str, set[str]] = {}
         self._connection = connection
+
+    def hint(self, channel: str, ids: Iterable[str]) -> None:
+        """Have these announced once this transaction is committed (see `announcer`)."""
+        self.hints.setdefault(channel, set()).update(ids)
 
     async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
         """All rows."""
@@ -95,6 +102,7 @@ class Database:
         self.url = url
         self._pool = pool
         self._acquire_timeout = acquire_timeout
+        self.announcer = Announcer(self._notify)
         settings = (settings_per_transaction or {}).items()
         self._preamble = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings)
 
@@ -147,6 +155,7 @@ class Database:
 
     async def close(self) -> None:
         """Wait for transactions under way, 10 s at most, and close all connections."""
+        await self.announcer.close()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._pool.close()
@@ -211,7 +220,8 @@ class Database:
     async def _attempt(self, name: str, body: Callable[[Tx], Awaitable[Result]]) -> Result:
         crashpoint(name, "before")
         async with self._transaction(_BEGIN) as connection:
-            result = await body(Tx(name, connection))
+            tx = Tx(name, connection)
+            result = await body(tx)
             crashpoint(name, "after_exec")
             try:
                 tag = await ask(connection, "execute", "COMMIT")
@@ -219,6 +229,7 @@ class Database:
             except PostgresError as error:
                 if is_lost(error):
                     _drop(connection)
+                    self.announcer.announce(tx.hints)
                     raise self._outcome_unknown(name, error) from error
                 raise
         if tag != "COMMIT":
@@ -226,6 +237,7 @@ class Database:
                 f"the transaction {name!r} was rolled back: one of its statements failed and its body went on",
                 hint="let the error of a statement leave the body",
             )
+        self.announcer.announce(tx.hints)
         return result
 
     @asynccontextmanager
@@ -256,6 +268,14 @@ class Database:
             else:
                 await _roll_back(connection)
             raise
+        finally:
+            await self._pool.release(connection)
+
+    async def _notify(self, payloads: list[tuple[str, str]]) -> None:
+        channels, texts = zip(*payloads, strict=True)
+        connection = await self._acquire()
+        try:
+            await ask(connection, "execute", _NOTIFY, channels, texts)
         finally:
             await self._pool.release(connection)
 

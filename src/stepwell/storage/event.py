@@ -17,7 +17,6 @@ _sql = statements.load("event")
 READY = "stepwell_ready"  # ids of environments in which something became claimable
 CHILDREN = "stepwell_children"  # ids of runs of whose children one ended
 RUNS = "stepwell_runs"  # ids of runs that ended, failed an attempt or were canceled
-_MOST_BYTES = 7000  # Postgres refuses 8000
 
 Fact = tuple[str, EventKind, dict[str, Any]]
 
@@ -40,19 +39,7 @@ async def of_run(tx: Tx, run_id: str, after: int, limit: int) -> list[Event]:
 
 
 async def notify(tx: Tx, *, ready: Iterable[str] = (), children: Iterable[str] = (), runs: Iterable[str] = ()) -> None:
-    """Hint to whoever listens, once a channel: the ids with spaces between, or "" (look at everything) when too many.
-
-    The last statement of a verb: NOTIFY serialises commits, so it is never sent per checkpoint.
-    """
-    hints = [
-        (channel, _payload(ids))
-        for channel, ids in ((READY, set(ready)), (CHILDREN, set(children)), (RUNS, set(runs)))
-        if ids
-    ]
-    if hints:
-        await tx.execute(_sql.notify, *transposed(hints, 2))
-
-
-def _payload(ids: set[str]) -> str:
-    text = " ".join(sorted(ids))
-    return text if len(text) <= _MOST_BYTES else ""
+    """Once it is committed, hint to whoever listens, by these ids (see `announcer`)."""
+    for channel, ids in ((READY, set(ready)), (CHILDREN, set(children)), (RUNS, set(runs))):
+        if ids:
+            tx.hint(channel, ids)

@@ -81,9 +81,7 @@ async def receive_items(call: Call) -> ItemsAccepted:
 async def add_items(call: Call, batch_id: str, items: Sequence[BatchItem]) -> model.BatchProgress:
     """Trigger these; an item that cannot be is recorded with its error, and the others run."""
     prepared: list[batches.Item] = [(item.index, item.task, _request(call, batch_id, item)) for item in items]
-    progress = await batches.add_items(call.backend.db, call.environment_id, batch_id, prepared)
-    call.backend.gateway.work_came(call.environment_id)
-    return progress
+    return await batches.add_items(call.backend.db, call.environment_id, batch_id, prepared)
 
 
 def _request(call: Call, batch_id: str, item: BatchItem) -> TriggerRequest | StepwellError:

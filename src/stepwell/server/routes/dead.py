@@ -24,7 +24,6 @@ async def list_dead(call: Call) -> Dead:
 
 async def redrive(call: Call) -> Id:
     triggered = await dead.redrive(call.backend.db, call.environment_id, call.parameters["run_id"])
-    call.backend.gateway.work_came(call.environment_id)
     return Id(id=triggered.run_id)
 
 

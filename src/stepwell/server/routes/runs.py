@@ -89,7 +89,6 @@ async def cancel_run(call: Call) -> Canceled:
     run_id = call.parameters["run_id"]
     outcome = await cancel.cancel(call.backend.db, call.environment_id, run_id, call.body.reason)
     call.backend.gateway.runs_canceled(outcome.canceled)
-    call.backend.hints.announce(outcome.canceled)
     return Canceled(id=run_id, state=outcome.status, canceled=outcome.won)
 
 
@@ -111,7 +110,6 @@ async def _fork(call: Call, start: str | int | None, payload: bytes | None, chan
         payload=payload,
         changes=changes,
     )
-    call.backend.gateway.work_came(call.environment_id)
     return Id(id=triggered.run_id)
 
 

@@ -27,7 +27,6 @@ async def trigger_one(call: Call) -> Answer:
         traceparent=call.header("traceparent"),
     )
     outcome = await call.backend.triggers.trigger(call.environment_id, request)
-    call.backend.gateway.work_came(call.environment_id)
     body = Triggered(id=outcome.run_id, is_cached=outcome.cached)
     return Answer(body, headers=public_token(call.environment, [f"read:runs:{outcome.run_id}"]))
 

@@ -5,7 +5,3 @@ INSERT INTO event (run_id, kind, data) SELECT * FROM unnest($1::text[], $2::text
 -- name: of_run
 -- A page of a run's events: those after $2, at most $3.
 SELECT run_id, seq, at, kind, data FROM event WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
-
--- name: notify
--- Hints to whoever listens. Arrays: $1 channel, $2 payload.
-SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS hint (channel, payload)
