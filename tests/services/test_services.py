@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stepwell.engine import observe
+from stepwell.engine import observe, schedules
 from stepwell.errors import ConnectionFailed
+from stepwell.model.schedule import ScheduleDeclaration
+from stepwell.model.timetable import timetable
 from stepwell.model.wait import Wait
 from stepwell.services.runner import Loop, every_service, running
 from stepwell.storage.database import Database
@@ -137,10 +139,13 @@ async def test_each_service_can_say_when_it_is_next_needed(world: World) -> None
     await world.started()
     await world.trigger(delay=200.0)
     await world.trigger("once", ttl=300.0)
+    schedule = ScheduleDeclaration("later", timetable(every=60.0, starts_at=time.time() + 400))
+    await schedules.create(world.db, world.environment_id, "plain", schedule)
     found = {service.name: await service.next_due(world.db) for service in every_service()}
     assert {name: round(seconds or 0, -1) for name, seconds in found.items()} == {
         "promoter": 200,
         "waker": 100,
         "rescuer": 30,
         "expirer": 300,
+        "scheduler": 400,
     }

@@ -103,7 +103,11 @@ def _end_of_gap(after: datetime, zone: ZoneInfo) -> datetime:
 def changes(zone: ZoneInfo) -> list[datetime]:
     """The days on which the zone's clock changes."""
     days = (FROM + timedelta(days=n) for n in range(YEARS * 366))
-    return [day for day in days if day.astimezone(zone).utcoffset() != (day + timedelta(days=1)).astimezone(zone).utcoffset()]
+    return [
+        day
+        for day in days
+        if day.astimezone(zone).utcoffset() != (day + timedelta(days=1)).astimezone(zone).utcoffset()
+    ]
 
 
 def moments(table: Timetable, begin: datetime, end: datetime) -> list[datetime]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stepwell.engine import schedules
 from stepwell.engine.admit import check_word
 from stepwell.engine.release import release_in
 from stepwell.errors import Conflict, NotFound
@@ -33,6 +34,7 @@ async def register_worker(db: Database, environment_id: str, hello: Hello) -> Re
         await queue.upsert(tx, environment_id, [(name, *each) for name, each in sorted(queues.items())])
         await _check_queues(tx, environment_id, hello.manifest)
         await task.upsert(tx, environment_id, hello.manifest.tasks)
+        await schedules.declare(tx, environment_id, schedules.declared_by(hello.manifest.tasks))
         task_ids = sorted(each.id for each in hello.manifest.tasks)
         name, version = storable(hello.name[:200]), storable(hello.version[:200])
         if not await worker.upsert(tx, hello.worker_id, environment_id, name, hello.pid, version, task_ids):

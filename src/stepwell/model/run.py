@@ -14,7 +14,7 @@ from stepwell.model.lifecycle import TERMINAL, Status
 from stepwell.model.wait import Wait
 
 # Which verb of the API or the SDK made the run; "fork" is a rerun or a replay from a checkpoint.
-TriggerFunction = Literal["trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork"]
+TriggerFunction = Literal["trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork", "schedule"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stepwell.model.retry import RetryPolicy
+from stepwell.model.schedule import ScheduleDeclaration
 
 Isolation = Literal["process", "shared"]
 
@@ -44,6 +45,7 @@ class TaskDeclaration:
     payload_schema: dict[str, Any] | None = None
     description: str | None = None
     source: str = ""
+    schedules: tuple[ScheduleDeclaration, ...] = ()
 
     @property
     def queue_name(self) -> str:

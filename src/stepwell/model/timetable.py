@@ -140,7 +140,9 @@ def timetable(
     if every is not None and not SHORTEST <= every <= _LONGEST:
         raise ConfigError(f"every: expected {SHORTEST:g} to {_LONGEST:g} seconds, got {every:g}")
     if every is not None and timezone not in {None, "UTC"}:
-        raise ConfigError(f"timezone={timezone!r} with every: an interval has no time zone", hint="use cron, or leave it")
+        raise ConfigError(
+            f"timezone={timezone!r} with every: an interval has no time zone", hint="use cron, or leave it"
+        )
     zone = timezone or "UTC"
     _zone(zone)
     if starts_at is not None and ends_at is not None and ends_at <= starts_at:

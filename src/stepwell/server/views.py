@@ -18,6 +18,9 @@ from stepwell.protocol import runs as wire
 from stepwell.protocol.status import public_status
 from stepwell.protocol.triggering import FailureView, RemoteError, Result
 
+# The npm client knows none but these by its own verbs.
+_NPM_FUNCTIONS = {"fork": "trigger", "schedule": "trigger"}
+
 
 def run_view(run: model.Run, environment: Environment | None = None) -> wire.Run:
     """A run as lists show it."""
@@ -33,7 +36,7 @@ def detail_view(detail: model.RunDetail) -> wire.RunDetail:
     return wire.RunDetail(
         **fields,
         depth=run.depth,
-        trigger_function="trigger" if run.trigger_function == "fork" else run.trigger_function,
+        trigger_function=_NPM_FUNCTIONS.get(run.trigger_function, run.trigger_function),
         related_runs=wire.RelatedRuns(
             root=related_view(detail.root) if detail.root else None,
             parent=related_view(detail.parent) if detail.parent else None,
@@ -51,7 +54,7 @@ def related_view(run: model.Run) -> wire.RelatedRun:
     return wire.RelatedRun(
         **{name: value for name, value in fields.items() if name in names},
         depth=run.depth,
-        trigger_function="trigger" if run.trigger_function == "fork" else run.trigger_function,
+        trigger_function=_NPM_FUNCTIONS.get(run.trigger_function, run.trigger_function),
     )
 
 

@@ -18,6 +18,7 @@ from stepwell.primitives.backoff import backoff_delay
 from stepwell.services.expirer import Expirer
 from stepwell.services.promoter import Promoter
 from stepwell.services.rescuer import Rescuer
+from stepwell.services.scheduler import Scheduler
 from stepwell.services.service import Service
 from stepwell.services.waker import Waker
 from stepwell.storage.database import Database
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 def every_service() -> list[Service]:
     """One of each."""
-    return [Promoter(), Waker(), Rescuer(), Expirer()]
+    return [Promoter(), Waker(), Rescuer(), Expirer(), Scheduler()]
 
 
 class Loop:

@@ -310,6 +310,45 @@ CREATE TABLE batch_item (
     CHECK ((error IS NULL) = (error_code IS NULL))
 );
 
+-- ── schedules ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CREATE TABLE schedule (
+    id                 text PRIMARY KEY,
+    environment_id     text NOT NULL REFERENCES environment,
+    key                text NOT NULL CHECK (key <> ''),
+    task_id            text NOT NULL,
+    origin             text NOT NULL CHECK (origin IN ('code', 'api')),
+    declaration        jsonb NOT NULL,                                   -- ScheduleDeclaration
+    active             boolean NOT NULL DEFAULT true,
+    paused_because     text,
+    -- Seconds since the epoch, to the last bit: a tick is compared with what the timetable says.
+    next_tick          double precision,                                 -- null: none any more
+    last_tick          double precision,
+    buffered           double precision,                                 -- a tick that waits for the end of last_run_id
+    look_at            double precision,                                 -- when there is something to do; null: never
+    last_run_id        text,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (environment_id, key),
+    FOREIGN KEY (environment_id, task_id) REFERENCES task,
+    CHECK (active = (paused_because IS NULL)),
+    CHECK (active OR look_at IS NULL)
+) WITH (fillfactor = 50);
+CREATE INDEX schedule_due ON schedule (look_at) WHERE look_at IS NOT NULL;
+CREATE INDEX schedule_of_task ON schedule (environment_id, task_id);
+
+CREATE TABLE tick (                                                      -- each tick once, over any number of servers
+    schedule_id        text NOT NULL REFERENCES schedule ON DELETE CASCADE,
+    at                 double precision NOT NULL,
+    outcome            text NOT NULL CHECK (outcome IN ('triggered', 'skipped', 'missed', 'refused')),
+    run_id             text,
+    reason             text,
+    until              double precision,                                 -- the last of several that were missed
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (schedule_id, at),
+    CHECK ((outcome = 'triggered') = (run_id IS NOT NULL))
+);
+
 -- ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- A run without its payload and output, which may be large.
