@@ -101,17 +101,7 @@ async def next_due(tx: Tx) -> float | None:
 
 async def record(tx: Tx, ticks: Sequence[Tick]) -> None:
     """Record ticks that are not `known`."""
-    rows = [
-        (
-            tick.schedule_id,
-            tick.at,
-            tick.outcome,
-            tick.run_id,
-            storable(tick.reason) if tick.reason else None,
-            tick.until,
-        )
-        for tick in ticks
-    ]
+    rows = [(each.schedule_id, each.at, each.outcome, each.run_id, _text(each.reason), each.until) for each in ticks]
     await tx.execute(_sql.record, *transposed(rows, 6))
 
 
@@ -136,10 +126,7 @@ async def go_on(tx: Tx, moved: Sequence[GoesOn]) -> None:
 
 async def ticks(tx: Tx, schedule_id: str, before: float | None, limit: int) -> list[Tick]:
     """The newest first."""
-    rows = await tx.fetch(_sql.ticks, schedule_id, before, limit)
-    return [
-        Tick(row["schedule_id"], row["at"], row["outcome"], row["run_id"], row["reason"], row["until"]) for row in rows
-    ]
+    return [Tick(**dict(row)) for row in await tx.fetch(_sql.ticks, schedule_id, before, limit)]
 
 
 async def failing(tx: Tx, limits: Sequence[tuple[str, int]]) -> set[str]:
