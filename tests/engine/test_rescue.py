@@ -190,3 +190,52 @@ async def test_a_changed_declaration_replaces_the_old_one(world: World) -> None:
     tasks = {task.id: task for task, _ in await observe.tasks(world.db, world.environment_id)}
     assert tasks["plain"].payload_schema == {"type": "array"}
     assert tasks["plain"].priority == 9
+
+
+async def test_the_runs_of_a_dead_worker_go_on_at_once_and_no_others(world: World) -> None:
+    await register.register_worker(world.db, world.environment_id, hello("worker-living"))
+    elsewhere = await World.create(world.db, "prod", "worker-elsewhere")
+    mine = [await world.started() for _ in range(3)]
+    ended = await world.started()
+    await world.finish(ended)
+    theirs = await elsewhere.started()
+    assert await rescue.rescue_dead(world.db, world.environment_id, ["worker-living"]) == []
+    rescued = await rescue.rescue_dead(world.db, world.environment_id, [world.worker, "worker-elsewhere"], limit=2)
+    assert sorted(rescued) == sorted(attempt.run_id for attempt in mine)
+    assert (await elsewhere.run(theirs.run_id)).status == "executing"
+    for attempt in mine:
+        run = await world.run(attempt.run_id)
+        assert (run.status, run.lease_epoch, run.crashes) == ("queued", attempt.epoch + 1, 1)
+        assert isinstance(await world.finish(attempt), LeaseLost)
+
+
+async def test_a_death_is_told_while_the_dead_workers_last_words_arrive(world: World) -> None:
+    for _ in range(40):
+        attempt = await world.started()
+        rescued, answer = await asyncio.gather(
+            rescue.rescue_dead(world.db, world.environment_id, [world.worker]), world.finish(attempt, output=b"1")
+        )
+        assert (rescued, type(answer)) in [([attempt.run_id], LeaseLost), ([], type(None))]
+        if rescued:
+            [again] = await world.claim()
+            await world.finish(again)
+
+
+async def test_a_heartbeat_names_the_leases_that_the_worker_does_not_know_of(world: World) -> None:
+    known, lost_on_its_way, fresh = [await world.started() for _ in range(3)]
+    await world.sql(
+        "UPDATE lease SET claimed_at = claimed_at - interval '1 minute' WHERE run_id = $1", lost_on_its_way.run_id
+    )
+    reply = await heartbeat.heartbeat(world.db, world.worker, [(known.run_id, known.epoch)], LEASE)
+    assert reply.unheld == [(lost_on_its_way.run_id, lost_on_its_way.epoch)]
+    assert (await world.run(fresh.run_id)).status == "executing"  # on its way
+    assert (await world.run(lost_on_its_way.run_id)).status == "executing"  # the worker decides
+
+
+async def test_a_leaving_worker_keeps_only_what_it_says_that_it_holds(world: World) -> None:
+    held, unsent = await world.started(), await world.started()
+    reply = await heartbeat.heartbeat(world.db, world.worker, [(held.run_id, held.epoch)], LEASE, leaving=True)
+    assert reply.unheld == []
+    run = await world.run(unsent.run_id)
+    assert (run.status, run.crashes) == ("queued", 0)
+    assert (await world.run(held.run_id)).status == "executing"

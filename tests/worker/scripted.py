@@ -37,6 +37,7 @@ class ScriptedServer:
         self.lease = 30.0
         self.heartbeat_seconds = 10.0
         self.lost: set[str] = set()
+        self.unheld: list[tuple[str, int]] = []
         self.canceled: set[str] = set()
         self.answering = True
         self.heartbeat_status = 200
@@ -209,7 +210,7 @@ class ScriptedServer:
         beat = msgspec.json.decode(await request.read(), type=Heartbeat)
         self.heartbeats.append(beat)
         held = {run_id for run_id, _ in beat.leases}
-        reply = HeartbeatReply(time.time(), sorted(self.lost & held), sorted(self.canceled & held))
+        reply = HeartbeatReply(time.time(), sorted(self.lost & held), sorted(self.canceled & held), self.unheld)
         async with self._changed:
             self._changed.notify_all()
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")

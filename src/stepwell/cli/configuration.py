@@ -21,7 +21,7 @@ WORKER_KEYS = frozenset(
     {
         *("url", "api_key", "name", "slots", "prefetch", "prefetch_wait"),
         *("warm_seconds", "warm_per_task", "warm_total", "max_processes"),
-        *("kill_grace", "drain_grace", "shared_suspended", "control_groups"),
+        *("kill_grace", "drain_grace", "shared_suspended", "control_groups", "state_dir"),
     }
 )
 _DURATIONS = frozenset({"warm_seconds", "kill_grace", "drain_grace"})

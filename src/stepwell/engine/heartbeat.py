@@ -1,15 +1,22 @@
-"""Heartbeat: the worker is alive, and so are these leases. The answer says which are not its own any more."""
+"""Heartbeat: the worker is alive, and so are these leases. The answer says which are not its own any more, and which it
+has without knowing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
+from stepwell.engine.release import release
 from stepwell.errors import NotFound
-from stepwell.protocol.frames import HeartbeatReply
+from stepwell.protocol.frames import HeartbeatReply, Release
 from stepwell.storage import lease, run, worker
 from stepwell.storage.database import Database, Tx
 
 _OWN_ENDS = frozenset({"suspend", "finish", "release"})
+_ON_ITS_WAY = 2.0
+"""Seconds in which a claimed run is not missed by anybody. Nothing depends on it but who is asked in vain: the worker
+itself decides, in one place, whether a run that it has not got is begun or given back."""
 
 
 async def heartbeat(
@@ -19,11 +26,13 @@ async def heartbeat(
     lease_seconds: float,
     *,
     environment_id: str | None = None,
+    leaving: bool = False,
 ) -> HeartbeatReply:
     """Renew leases, given as (run id, epoch), for `lease_seconds` from now.
 
     environment_id: the one that the caller proved to belong to. Raises NotFound (worker-not-found) when the worker has
     not registered there. A run that the worker itself suspended, finished or gave back is neither lost nor canceled.
+    leaving: its last words; whatever else is leased to it goes back to the queue.
     """
 
     async def body(tx: Tx) -> HeartbeatReply:
@@ -35,9 +44,15 @@ async def heartbeat(
                 status=404,
             )
         renewed = await lease.renew(tx, worker_id, leases, lease_seconds) if leases else set[str]()
-        return await _reply(tx, leases, renewed)
+        reply = await _reply(tx, leases, renewed)
+        unheld = await lease.unheld(tx, worker_id, leases, 0.0 if leaving else _ON_ITS_WAY)
+        return structs.replace(reply, unheld=unheld)
 
-    return await db.transact("heartbeat", body)
+    reply = await db.transact("heartbeat", body)
+    if leaving and reply.unheld:
+        await release(db, worker_id, [Release(run_id, epoch) for run_id, epoch in reply.unheld])
+        return structs.replace(reply, unheld=[])
+    return reply
 
 
 async def revoked(db: Database, worker_id: str, leases: Sequence[tuple[str, int]]) -> HeartbeatReply:

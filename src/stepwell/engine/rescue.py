@@ -1,12 +1,12 @@
 """Rescue: a lease that nobody renewed is over; its run goes back to the queue under the next epoch.
 
 What the scan saw is checked again under locks: a heartbeat that came in time keeps the run, one that finished is left
-alone. An expired lease counts as a crash but burns no attempt.
+alone. An expired lease counts as a crash but burns no attempt. A worker that is known to be dead is not waited for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from stepwell.engine.finish import Decision, counted_crashes, end
 from stepwell.model.failure import Failure
@@ -27,25 +27,48 @@ async def rescue_expired(db: Database, limit: int = 200) -> list[str]:
         if not seen:
             return []
         states = await run.lock_family(tx, seen)
-        overdue = await lease.still_overdue(tx, seen)
-        gone = [state for run_id, state in states.items() if run_id in overdue and state.status == "executing"]
-        lengths = await checkpoint.lengths(tx, [state.id for state in gone])
-        crashes = {state.id: counted_crashes(state, lengths[state.id]) for state in gone}
-        doomed = [state for state in gone if crashes[state.id] >= MAX_CRASHES]
-        saved = [state for state in gone if crashes[state.id] < MAX_CRASHES]
-        await _requeue(tx, saved, crashes, lengths)
-        if doomed:
-            decisions = [_doom(state, crashes[state.id], lengths[state.id]) for state in doomed]
-            await end(tx, decisions, states, "rescue")
-        return [state.id for state in gone]
+        return await _take_away(tx, states, await lease.still_overdue(tx, seen))
 
     return await db.transact("rescue", body)
+
+
+async def rescue_dead(db: Database, environment_id: str, worker_ids: Sequence[str], limit: int = 500) -> list[str]:
+    """The same at once for all runs of workers of whom it is proven that no process of theirs is left.
+
+    The proof is the caller's (`worker.presence`). Should it ever be wrong, the epoch fences those workers off.
+    """
+    rescued: list[str] = []
+
+    async def body(tx: Tx) -> list[str]:
+        seen = await lease.of_workers(tx, environment_id, worker_ids, limit)
+        if not seen:
+            return []
+        states = await run.lock_family(tx, seen)
+        return await _take_away(tx, states, await lease.still_of_workers(tx, seen, worker_ids))
+
+    while found := await db.transact("rescue", body):
+        rescued += found
+    return rescued
 
 
 async def next_rescue(db: Database) -> float | None:
     """Seconds until the next lease runs out, if nobody renews it; None when there is none."""
     async with db.read("next_rescue") as tx:
         return await lease.next_overdue(tx)
+
+
+async def _take_away(tx: Tx, states: Mapping[str, RunState], lost: Set[str]) -> list[str]:
+    """Of the locked runs, those whose lease is lost."""
+    gone = [state for run_id, state in states.items() if run_id in lost and state.status == "executing"]
+    lengths = await checkpoint.lengths(tx, [state.id for state in gone])
+    crashes = {state.id: counted_crashes(state, lengths[state.id]) for state in gone}
+    doomed = [state for state in gone if crashes[state.id] >= MAX_CRASHES]
+    saved = [state for state in gone if crashes[state.id] < MAX_CRASHES]
+    await _requeue(tx, saved, crashes, lengths)
+    if doomed:
+        decisions = [_doom(state, crashes[state.id], lengths[state.id]) for state in doomed]
+        await end(tx, decisions, states, "rescue")
+    return [state.id for state in gone]
 
 
 async def _requeue(tx: Tx, saved: Sequence[RunState], crashes: Mapping[str, int], lengths: Mapping[str, int]) -> None:

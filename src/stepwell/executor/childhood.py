@@ -24,7 +24,7 @@ _PIPE_SIZE = 1024 * 1024
 @dataclass(frozen=True)
 class Birth:
     """What a new executor is given. The descriptors are its channel, both ends of its stdout and stderr pipes, and the
-    worker's own stderr."""
+    worker's own stderr; lock is the worker's sign of life, -1 for none."""
 
     parent: int
     memory: int | None
@@ -35,11 +35,13 @@ class Birth:
     stderr_read: int
     stderr_write: int
     console: int
+    lock: int = -1
 
     @property
     def kept(self) -> tuple[int, ...]:
         """The descriptors that it goes on to use under their numbers."""
-        return self.channel, self.stdout_read, self.stderr_read, self.console
+        kept = (self.channel, self.stdout_read, self.stderr_read, self.console, self.lock)
+        return tuple(fd for fd in kept if fd >= 0)
 
 
 def be_born(birth: Birth) -> None:

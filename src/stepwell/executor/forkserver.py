@@ -1,8 +1,9 @@
 """The process that has the user's modules loaded and forks an executor in milliseconds.
 
-`python -m stepwell.executor.forkserver FD PARENT MODULES...`, started by the worker, to which it speaks on the socket
-FD (`protocol.forking`). It runs no event loop and no thread of its own: what is forked is as plain as can be. It dies
-with its worker, and its executors die with it. It adopts what they leave behind, and ends it.
+`python -m stepwell.executor.forkserver FD PARENT LOCK MODULES...`, started by the worker, to which it speaks on the
+socket FD (`protocol.forking`). LOCK, unless it is -1, shows by being open that a process of this worker is left: what
+is forked keeps it open too. It runs no event loop and no thread of its own: what is forked is as plain as can be. It
+dies with its worker, and its executors die with it. It adopts what they leave behind, and ends it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from stepwell.protocol.framing import Unframer, framed
 class ForkServer:
     """Loads, then serves requests and reaps children until the worker is gone."""
 
-    def __init__(self, worker: socket.socket, modules: Sequence[str]) -> None:
+    def __init__(self, worker: socket.socket, lock: int, modules: Sequence[str]) -> None:
         self._worker = worker
+        self._lock = lock
         self._modules = list(modules)
         self._spawn = False
         self._unframer = Unframer()
@@ -116,6 +118,7 @@ class ForkServer:
                     stderr_read=err_read,
                     stderr_write=err_write,
                     console=self._console,
+                    lock=self._lock,
                 )
             )
         self._executors.add(pid)
@@ -177,14 +180,16 @@ def _open_sockets() -> set[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    fd, parent, *modules = arguments
+    fd, parent, lock, *modules = arguments
     die_with_parent(int(parent))
     adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the worker, and the worker ends us
     worker = socket.socket(fileno=int(fd))
     worker.set_inheritable(False)
+    if int(lock) >= 0:
+        os.set_inheritable(int(lock), False)  # not by programs that user code starts
     with worker, suppress(BrokenPipeError, ConnectionResetError):
-        ForkServer(worker, modules).run()
+        ForkServer(worker, int(lock), modules).run()
     return 0
 
 

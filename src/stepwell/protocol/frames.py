@@ -274,18 +274,29 @@ class Draining(Frame, frozen=True, array_like=True, tag="draining"):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """Renew these leases: [run id, epoch]."""
+    """Renew these leases: [run id, epoch].
+
+    dead: workers whose machine, which is this worker's too, has seen all their processes end: their runs go on at once.
+    leaving: this worker has ended; what is leased to it beside `leases` goes back to the queue.
+    """
 
     worker_id: str
     leases: list[tuple[str, int]]
+    dead: list[str] = []
+    leaving: bool = False
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True):
-    """lost: no longer this worker's. canceled: to be stopped."""
+    """lost: no longer this worker's. canceled: to be stopped.
+
+    unheld: leased to this worker for a while, but it did not name them: [run id, epoch]. It gives back those that it
+    has not got meanwhile, and does not begin them any more.
+    """
 
     now: float
     lost: list[str]
     canceled: list[str]
+    unheld: list[tuple[str, int]] = []
 
 
 FromExecutor = WriteJournal | Suspend | Finish | AwaitChildren | WriteLogs | SetMetadata | Released

@@ -48,6 +48,19 @@ async def of_worker(tx: Tx, worker_id: str) -> list[tuple[str, int]]:
     return [(row["run_id"], row["epoch"]) for row in await tx.fetch(_sql.of_worker, worker_id)]
 
 
+async def of_workers(tx: Tx, environment_id: str, worker_ids: Sequence[str], limit: int) -> list[str]:
+    return [row["run_id"] for row in await tx.fetch(_sql.of_workers, environment_id, list(worker_ids), limit)]
+
+
+async def still_of_workers(tx: Tx, run_ids: Sequence[str], worker_ids: Sequence[str]) -> set[str]:
+    return {row["run_id"] for row in await tx.fetch(_sql.still_of_workers, list(run_ids), list(worker_ids))}
+
+
+async def unheld(tx: Tx, worker_id: str, known: Leases, since: float) -> list[tuple[str, int]]:
+    """The worker's leases, at least `since` seconds old, that are not among those that it knows of."""
+    return [(row["run_id"], row["epoch"]) for row in await tx.fetch(_sql.unheld, worker_id, *_arrays(known), since)]
+
+
 async def overdue(tx: Tx, limit: int) -> list[str]:
     return [row["run_id"] for row in await tx.fetch(_sql.overdue, limit)]
 

@@ -29,6 +29,7 @@ DISCARD_SECONDS = 2.0
 """How long a shared executor has to let go of a run before it is killed with all that it holds."""
 _TROUBLE_SECONDS = 1.0
 _LAST_LINES = 200
+_MOST_DISOWNED = 1000
 _LOST = "lease-lost"
 _log = logging.getLogger("stepwell.worker")
 
@@ -57,6 +58,7 @@ class Dispatcher:
         self._runs: dict[str, Assignment] = {}
         self._waiting: deque[Assignment] = deque()
         self._beginning: set[asyncio.Task[None]] = set()
+        self._disowned: dict[str, int] = {}
         self._in_executors = 0
         self._connected = False
         self.staff: Executors  # set once, before the first run comes: the two know one another
@@ -122,10 +124,22 @@ class Dispatcher:
         run.executor.send(frames.CancelRun(run_id, epoch, grace))
         self._later(run, grace, self._void)
 
+    def give_back_unheld(self, run_id: str, epoch: int) -> None:
+        """Leased to us, but not here. Should it still be on its way, then it comes too late."""
+        known = self._runs.get(run_id)
+        if known is None or known.epoch < epoch:
+            _log.warning("run %s (epoch %d) never came: it is given back", run_id, epoch)
+            self._disowned[run_id] = epoch
+            while len(self._disowned) > _MOST_DISOWNED:
+                del self._disowned[next(iter(self._disowned))]
+            self._outbox.ask(Release(run_id, epoch))
+
     # ── a run begins ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _came(self, start: StartAttempt) -> None:
         self._claimer.came()
+        if self._disowned.get(start.run_id, -1) >= start.epoch:
+            return
         known = self._runs.get(start.run_id)
         if known is not None:
             if known.epoch >= start.epoch:

@@ -18,6 +18,7 @@ from stepwell.protocol import forking
 from stepwell.protocol.framing import Unframer, framed
 from stepwell.worker.environment import scrubbed
 from stepwell.worker.limits import Limits
+from stepwell.worker.presence import Presence
 from stepwell.worker.process import Executor, Owner
 from stepwell.worker.settings import WorkerSettings
 
@@ -41,8 +42,9 @@ class ImportFailed(ConfigError):
 class ForkServer:
     """Its executors die when it does, and it dies when this process does."""
 
-    def __init__(self, settings: WorkerSettings, owner: Owner, limits: Limits) -> None:
+    def __init__(self, settings: WorkerSettings, owner: Owner, limits: Limits, presence: Presence) -> None:
         self._settings = settings
+        self._presence = presence
         self._owner = owner
         self._limits = limits
         self._numbers = itertools.count(1)
@@ -140,14 +142,16 @@ class ForkServer:
         settings = self._settings
         environment = dict(os.environ) if settings.environment is None else settings.environment
         # -P: what lies in the working directory must not take the place of a module of ours or of the library.
-        command = [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno()), str(os.getpid()), *settings.modules]
+        lock = self._presence.descriptor
+        given = [theirs.fileno(), os.getpid(), -1 if lock is None else lock]
+        command = [sys.executable, "-P", "-m", _MODULE, *map(str, given), *settings.modules]
         with theirs:
             self._process = subprocess.Popen(
                 command,
                 env=scrubbed(environment, [settings.api_key]) | {"PYTHONHASHSEED": "0"},
                 cwd=settings.directory,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), *([] if lock is None else [lock])),
                 start_new_session=True,
             )
         mine.setblocking(False)

@@ -28,6 +28,7 @@ from stepwell.worker.heartbeat import HeartbeatThreads
 from stepwell.worker.leases import Leases
 from stepwell.worker.limits import INTERVAL, Limits
 from stepwell.worker.outbox import Outbox
+from stepwell.worker.presence import Presence
 from stepwell.worker.process import Executor
 from stepwell.worker.settings import WorkerSettings
 from stepwell.worker.staff import Staff
@@ -59,11 +60,18 @@ class Worker:
         self._outbox = Outbox(self._connection.send)
         self._dispatcher = Dispatcher(settings, self._outbox, self._leases, self._connection.send)
         limits = Limits(settings.control_groups, settings.max_processes)
-        self._forks = ForkServer(settings, self, limits)
+        self._presence = Presence(settings.state_dir, self.id, settings.url, settings.api_key)
+        self._forks = ForkServer(settings, self, limits, self._presence)
         self._staff = Staff(settings, self._forks, limits)
         self._dispatcher.staff = self._staff
         self._heartbeat = HeartbeatThreads(
-            settings.url, settings.api_key, self.id, self._leases, self._leases_expired, self._heartbeat_replied
+            settings.url,
+            settings.api_key,
+            self.id,
+            self._leases,
+            self._presence,
+            self._leases_expired,
+            self._heartbeat_replied,
         )
 
     async def run(self) -> None:
@@ -73,6 +81,7 @@ class Worker:
             ImportFailed: the modules cannot be imported. Unauthorized: the server does not know the key. ConfigError:
                 it refuses what the modules declare.
         """
+        self._presence.enter()
         try:
             self.manifest = await self._forks.start()
             _log.info("worker %s has the tasks: %s", self.id, _names(self.manifest))
@@ -85,6 +94,9 @@ class Worker:
         finally:
             self._heartbeat.stop()
             await self._forks.close()
+            if await asyncio.to_thread(self._has_left):
+                self._presence.leave()
+            self._presence.close()
 
     def stop(self) -> None:
         """Claim nothing more, give runs time to end, give the rest back, and return from `run`. Again: hurry."""
@@ -145,6 +157,19 @@ class Worker:
             epochs = dict(held)
             self._on_loop(self._lose, [(run_id, epochs[run_id]) for run_id in reply.lost if run_id in epochs])
             self._on_loop(self._cancel, [(run_id, epochs[run_id]) for run_id in reply.canceled if run_id in epochs])
+        if reply.unheld:
+            self._on_loop(self._give_back_unheld, reply.unheld)
+
+    def _has_left(self) -> bool:
+        """Nothing of ours runs any more. Whether that is the server's knowledge, too, or nothing that concerns it."""
+        return not self.ready.is_set() or self._heartbeat.say_goodbye()
+
+    def _give_back_unheld(self, leases: list[tuple[str, int]]) -> None:
+        """Leased to us by a claim whose answer was lost on its way, or left here without a word."""
+        busy = {run_id for executor in self._forks.executors for run_id in executor.runs}
+        for run_id, epoch in leases:
+            if run_id not in busy:
+                self._dispatcher.give_back_unheld(run_id, epoch)
 
     def _lose(self, leases: list[tuple[str, int]]) -> None:
         for run_id, epoch in leases:

@@ -25,6 +25,8 @@ class WorkerSettings:
     drain_grace: what executing runs have to end by themselves when the worker is told to stop.
     shared_suspended: suspended runs after which a process of `isolation="shared"` is replaced.
     control_groups: "auto" uses the kernel's control groups where they are writable, "off" watches processes instead.
+    state_dir: a folder in which the workers of this machine see that one of them has died, so that its runs go on at
+        once; "": one below the system's folder for temporary files, "off": its leases run out.
     directory: where the modules are looked for. environment: what user code finds in os.environ; None: the worker's own
         without credentials.
     """
@@ -44,6 +46,7 @@ class WorkerSettings:
     drain_grace: float = 20.0
     shared_suspended: int = 10_000
     control_groups: str = "auto"
+    state_dir: str = ""
     directory: Path = field(default_factory=Path.cwd)
     environment: dict[str, str] | None = field(default=None, repr=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from stepwell.engine import heartbeat, observe
+from stepwell.engine import heartbeat, observe, rescue
 from stepwell.model.worker import Worker
 from stepwell.protocol import operations
 from stepwell.protocol.fleet import Workers, WorkerView
@@ -14,13 +14,18 @@ from stepwell.server.requests import Call
 
 async def beat(call: Call) -> HeartbeatReply:
     """Renew the leases. Comes from a thread of its own in the worker, on a connection of its own."""
-    return await heartbeat.heartbeat(
+    reply = await heartbeat.heartbeat(
         call.backend.db,
         call.body.worker_id,
         call.body.leases,
         call.backend.settings.lease,
         environment_id=call.environment_id,
+        leaving=call.body.leaving,
     )
+    dead = [worker_id for worker_id in call.body.dead if worker_id != call.body.worker_id]
+    if dead:
+        await rescue.rescue_dead(call.backend.db, call.environment_id, dead)
+    return reply
 
 
 async def list_workers(call: Call) -> Workers:

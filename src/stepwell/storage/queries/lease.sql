@@ -35,6 +35,22 @@ WHERE lease.worker_id = $1
 -- All leases of a worker.
 SELECT run_id, epoch FROM lease WHERE worker_id = $1 ORDER BY run_id
 
+-- name: of_workers
+-- Leases of some workers of an environment, the oldest first. $1 environment, $2 workers, $3 most rows.
+SELECT run_id FROM lease WHERE worker_id = ANY($2) AND environment_id = $1 ORDER BY claimed_at LIMIT $3
+
+-- name: still_of_workers
+-- The same again under the runs' locks.
+SELECT run_id FROM lease WHERE run_id = ANY($1) AND worker_id = ANY($2) ORDER BY run_id FOR UPDATE
+
+-- name: unheld
+-- Leases of a worker that it does not know of, claimed $4 seconds ago or earlier. Arrays: $2 run, $3 epoch; $1 worker.
+SELECT lease.run_id, lease.epoch
+FROM lease
+LEFT JOIN unnest($2::text[], $3::integer[]) AS f (run_id, epoch) ON f.run_id = lease.run_id AND f.epoch = lease.epoch
+WHERE lease.worker_id = $1 AND f.run_id IS NULL AND lease.claimed_at <= clock_timestamp() - make_interval(secs => $4)
+ORDER BY lease.run_id
+
 -- name: overdue
 -- Runs whose lease ran out.
 SELECT run_id FROM lease WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT $1
