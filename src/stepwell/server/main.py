@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
+import msgspec
 import structlog
 import uvicorn
 
@@ -36,8 +37,11 @@ def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> 
 
 
 async def _serve(settings: Settings, listening: socket.socket, ready: Callable[[str], None] | None) -> None:
+    url = url_of(listening)
+    if settings.public_url is None:
+        settings = msgspec.structs.replace(settings, public_url=url)
     async with open_backend(settings) as backend:
-        server = DrainingServer(_uvicorn_config(backend), backend, url_of(listening), ready)
+        server = DrainingServer(_uvicorn_config(backend), backend, url, ready)
         await server.serve(sockets=[listening])
     _log.info("stopped")
 

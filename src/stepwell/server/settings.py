@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from stepwell.errors import ConfigError
 from stepwell.primitives.duration import seconds
+from stepwell.services.notices_targets import Target
 from stepwell.settings import from_environment, settings_file
 
 
@@ -21,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease: how long a claim holds without a heartbeat; heartbeat: how often workers renew it; sweep: how often the
         services look for what is due when no hint came; poll: the same for claims and for those who wait for a run.
     cancel_grace: what a canceled run has for its clean-up before its process is killed.
+    public_url: where people's browsers reach the server, for the links in notices; None: where it listens.
+    notices: who is told of a new token; notice_lead: how long before its timeout they are reminded of it, 0 for never.
     max_payload: of one run's payload. auto_migrate: apply missing migrations at start (development).
     drain: seconds between "not ready" and closing, for a load balancer to notice; shutdown: for requests to end.
     """
@@ -35,6 +39,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sweep: float = 1.0
     poll: float = 1.0
     cancel_grace: float = 5.0
+    public_url: str | None = None
+    notices: tuple[Target, ...] = ()
+    notice_lead: float = 3600.0
     max_payload: int = 10 * 1024 * 1024
     auto_migrate: bool = False
     drain: float = 0.0
@@ -52,9 +59,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(
                 f"port = {self.port} is no port", hint="choose one from 1 to 65535, or 0 for any free one"
             )
+        if self.public_url is not None and not _is_address(self.public_url):
+            raise ConfigError(
+                f"public_url = {self.public_url!r} is no address that a browser could open",
+                hint="write it as in https://stepwell.example.com, without a slash or anything else after it",
+            )
+        if len({target.name for target in self.notices}) < len(self.notices):
+            raise ConfigError("setting notices: two of them go to the same address", hint="make one of them")
 
 
-DURATIONS = frozenset({"lease", "heartbeat", "sweep", "poll", "cancel_grace", "drain", "shutdown"})
+DURATIONS = frozenset({"lease", "heartbeat", "sweep", "poll", "cancel_grace", "drain", "shutdown", "notice_lead"})
 KEYS = frozenset(Settings.__struct_fields__)
 
 
@@ -89,6 +103,16 @@ def _converted(values: dict[str, Any]) -> Settings:
         except ConfigError as error:
             raise ConfigError(f"setting {key}: {error.message}", hint=error.hint) from None
     try:
+        if isinstance(values.get("notices"), str):  # a variable holds the list as JSON
+            values["notices"] = msgspec.json.decode(values["notices"])
         return msgspec.convert(values, Settings, strict=False)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise ConfigError(f"a setting has the wrong type: {error}", hint="see docs/operations/server.md") from None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and url == f"{parts.scheme}://{parts.netloc}"
+    except ValueError:
+        return False
