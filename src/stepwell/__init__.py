@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stepwell.sdk.checkpoints import checkpoint
     from stepwell.sdk.context import ctx
     from stepwell.sdk.queues import Queue, queue
+    from stepwell.sdk.retry_headers import retry_after_header
     from stepwell.sdk.step import durable, step
     from stepwell.sdk.task import Task, task
     from stepwell.sdk.waits import sleep, sleep_until
@@ -37,6 +38,7 @@ __all__ = [
     "errors",
     "queue",
     "register_type",
+    "retry_after_header",
     "sleep",
     "sleep_until",
     "step",
@@ -58,6 +60,7 @@ _MODULE_OF = {
     "durable": "stepwell.sdk.step",
     "queue": "stepwell.sdk.queues",
     "register_type": "stepwell.codec.values",
+    "retry_after_header": "stepwell.sdk.retry_headers",
     "sleep": "stepwell.sdk.waits",
     "sleep_until": "stepwell.sdk.waits",
     "step": "stepwell.sdk.step",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stepwell.errors import AbortRun
 from stepwell.executor import threads
 from stepwell.executor.domain import branch_of_task
 from stepwell.executor.outcomes import Failed, Outcome, failed
+from stepwell.executor.retrying import asked_for, is_given_up
 from stepwell.executor.steps import run_step, turn
 from stepwell.executor.transparent import transparent
 from stepwell.executor.work import Called
@@ -47,7 +50,9 @@ async def _task(attempt: Attempt) -> Any:
 async def _after_failure(attempt: Attempt, error: Exception) -> None:
     """Note what the attempt failed by, for the next one; when there is none, tell the task's own hook."""
     retry = getattr(attempt.task, "retry", None)
-    outcome = failed(error, when=getattr(retry, "when", None), attempt=attempt.number)
+    when = getattr(retry, "when", None)
+    asked = asked_for(when, error, attempt.number, partial(attempt.warn_once, "retry"))
+    outcome = failed(error, AbortRun("a step said so") if asked is error and is_given_up(error) else asked)
     attempt.failing = outcome
     if attempt.unjournaled:
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.errors import CheckpointError, ConfigError
 from stepwell.executor.domain import current_leaf
 from stepwell.executor.leaf import Leaf
-from stepwell.executor.operations import limited, name_of, spawn_record, try_key, with_tries
+from stepwell.executor.operations import name_of, spawn_record, tried, try_key, with_tries
 from stepwell.executor.record import Record, fill
 from stepwell.executor.work import Called
 from stepwell.model.child import ChildOutcome, ChildSpec
@@ -47,7 +47,7 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
 
     async def one_try(number: int) -> Any:
         key = try_key(base, number)
-        return (_recorded(attempt, key) or await _perform(attempt, key, call)).result()
+        return (_recorded(attempt, key) or await _perform(attempt, key, call, number)).result()
 
     async def pause(number: int, delay: float) -> None:
         await _sleep(attempt, leaf, f"{try_key(base, number)}.backoff", attempt.port.now() + delay)
@@ -55,13 +55,12 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     return await with_tries(call.options.retry or Retry(max_attempts=1), base, one_try, pause)
 
 
-async def _perform(attempt: Attempt, key: str, call: StepCall) -> Record:
+async def _perform(attempt: Attempt, key: str, call: StepCall, number: int) -> Record:
     record = Record(key, "step", "value", nested=True, started=attempt.port.now())
     outer = current_leaf.set(Leaf(key, attempt.seed))
     attempt.executed.append(key)
     try:
-        work = Called(call).start()
-        value = await (work if call.options.timeout is None else limited(call, work))
+        value = await tried(call, Called(call).start(), number, attempt)
         record.set_value(value)
     except CheckpointError as error:
         record.set_error(CheckpointError(f"{key}: {error.message}", hint=error.hint, code=error.code))

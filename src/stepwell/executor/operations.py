@@ -9,6 +9,7 @@ import asyncio
 import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,14 @@ from stepwell.codec.tracebacks import is_runtime
 from stepwell.errors import AbortRun, CheckpointError, ReplayDiverged, RetryAfter, StepTimeout
 from stepwell.executor.branch import short_name
 from stepwell.executor.domain import branch_of_task, domain
-from stepwell.executor.outcomes import asked_for
 from stepwell.executor.record import Record
+from stepwell.executor.retrying import decided, delay_of, noting
 from stepwell.executor.steps import GO, run_step, turn
 from stepwell.executor.transparent import ASYNCIO_FILES, transparent
 from stepwell.executor.work import Called
 from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.retry import Retry
 from stepwell.primitives.backoff import backoff_delay
-from stepwell.primitives.duration import seconds
 from stepwell.primitives.ids import derived_id
 from stepwell.sdk.runtime import StepCall
 
@@ -45,7 +45,7 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     async def one_try(number: int) -> Any:
         nonlocal origin
         try:
-            return await run_step(attempt, _Limited(call), try_key(base, number), site, origin=origin)
+            return await run_step(attempt, _Limited(call, number, attempt), try_key(base, number), site, origin=origin)
         except Exception as error:
             origin = origin if origin is not None else attempt.origins.of(error)
             raise
@@ -163,11 +163,13 @@ def try_key(base: str, number: int) -> str:
 
 def _delay(retry: Retry, error: Exception, number: int, seed: str) -> float | None:
     """Seconds until the next try of a step that failed; None: there is none. The same on every replay."""
-    asked = asked_for(retry.when, error, number)
+    asked = decided(retry.when, error, number)
     if isinstance(asked, AbortRun | CheckpointError | ReplayDiverged) or number >= retry.max_attempts:
         return None
     if isinstance(asked, RetryAfter):
-        return seconds(asked.delay)
+        delay = delay_of(asked)
+        if delay is not None:
+            return delay
     policy = retry.policy()
     chance = random.Random(f"{seed}:{number}").random()
     return backoff_delay(
@@ -176,12 +178,27 @@ def _delay(retry: Retry, error: Exception, number: int, seed: str) -> float | No
 
 
 class _Limited(Called):
-    """A try with the step's timeout."""
+    """A try with the step's timeout, and its policy's word on how it failed."""
 
-    __slots__ = ()
+    __slots__ = ("_attempt", "_number")
+
+    def __init__(self, call: StepCall, number: int, attempt: Attempt) -> None:
+        super().__init__(call)
+        self._number = number
+        self._attempt = attempt
 
     def start(self) -> Awaitable[Any]:
-        return super().start() if self._call.options.timeout is None else limited(self._call, super().start())
+        return tried(self._call, super().start(), self._number, self._attempt)
+
+
+def tried(call: StepCall, work: Awaitable[Any], number: int, attempt: Attempt) -> Awaitable[Any]:
+    """Try number `number` of a step, with all that its options say of one try."""
+    options = call.options
+    if options.timeout is not None:
+        work = limited(call, work)
+    if options.retry is not None and options.retry.when is not None:
+        work = noting(options.retry.when, work, number, partial(attempt.warn_once, f"retry {name_of(call)}"))
+    return work
 
 
 @transparent

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from stepwell.codec.exceptions import encode_exception, is_recordable
 from stepwell.codec.failure import describe_exception
 from stepwell.codec.text import to_text
 from stepwell.errors import AbortRun, CheckpointError, ConfigError, ReplayDiverged, RetryAfter, StepwellError
+from stepwell.executor.retrying import delay_of
 from stepwell.model.failure import Failure, FailureCode
 from stepwell.model.wait import Wait
-from stepwell.primitives.duration import seconds
 
 OUTPUT_TYPE = "application/vnd.stepwell+json"
 
@@ -66,16 +64,14 @@ _CODES: tuple[tuple[type[BaseException], FailureCode], ...] = (
 _HOPELESS = frozenset({"deadlock", "foreign-wakeup", "shared-primitive", "context-variable-set"})
 
 
-def failed(
-    error: BaseException, *, when: Callable[[BaseException, int], Any] | None = None, attempt: int = 1
-) -> Failed:
-    """The outcome of an attempt that raised `error`. `when` is the retry policy's own word on it."""
+def failed(error: BaseException, asked: BaseException | None = None) -> Failed:
+    """The outcome of an attempt that raised `error`. `asked`: what its retry policy makes of it, if anything."""
     code = _code_of(error)
-    asked = asked_for(when, error, attempt) if code == "error" else error
+    asked = error if asked is None or code != "error" else asked
     own = isinstance(error, StepwellError) and error.code in _HOPELESS
     return Failed(
         failure_of(error, code),
-        retry_after=seconds(asked.delay) if isinstance(asked, RetryAfter) else None,
+        retry_after=delay_of(asked) if isinstance(asked, RetryAfter) else None,
         no_retry=isinstance(asked, AbortRun) or code != "error" or own or isinstance(error, ConfigError),
         error=error,
     )
@@ -86,14 +82,6 @@ def _code_of(error: BaseException) -> FailureCode:
         if isinstance(error, kind):
             return code
     return "error"
-
-
-def asked_for(when: Callable[[BaseException, int], Any] | None, error: BaseException, attempt: int) -> BaseException:
-    """What a policy's `when` makes of an error: RetryAfter, AbortRun, or the error itself (up to the policy)."""
-    decided = when(error, attempt) if when is not None else None
-    if isinstance(decided, type) and issubclass(decided, AbortRun):
-        decided = AbortRun("the retry policy decided so")
-    return decided if isinstance(decided, BaseException) else error
 
 
 def failure_of(error: BaseException, code: FailureCode) -> Failure:

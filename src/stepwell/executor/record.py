@@ -12,6 +12,7 @@ from stepwell.codec.values import dumps, loads
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import CheckpointKind, CheckpointOutcome
 from stepwell.model.child import ChildSpec
+from stepwell.sdk.retry_headers import keep_headers
 
 MAX_VALUE = 10 * 1024 * 1024  # bytes of one entry's document
 _SAME_BACK = frozenset({str, int, bool, type(None)})  # nothing is lost in their JSON
@@ -64,6 +65,7 @@ class Record:
 
         Raises CheckpointError for what must end the process (KeyboardInterrupt, MemoryError, ...).
         """
+        keep_headers(error)
         tree = encode_exception(error)
         self.outcome = "error"
         self.text = document(error=tree, arguments=arguments)

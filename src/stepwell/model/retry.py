@@ -14,6 +14,9 @@ from stepwell.primitives.duration import seconds
 # kills its worker each time must not be tried for ever.
 MAX_CRASHES = 5
 
+# A longer delay that code asks for is cut to this: seconds of a year.
+LONGEST_DELAY = 366 * 86400.0
+
 # These never get better by trying again.
 FINAL_CODES = frozenset({"aborted", "payload_invalid", "replay_diverged", "checkpoint_invalid", "timed_out"})
 
@@ -27,7 +30,8 @@ class Retry:
     min_timeout, max_timeout: the first and the largest delay ("1s", seconds, or timedelta).
     jitter: spread each delay at random over its upper half, so that many failed runs do not return together.
     when: `when(error, attempt)` may return `RetryAfter(delay)` or `AbortRun()` (the class or an instance) to decide
-        from the error itself (its type, a `Retry-After` header, a breaker's state), or None to leave it to the policy.
+        from the error itself (its type, its headers: see `retry_after_header`, a breaker's state), or None to leave it
+        to the policy. If it raises, or gives something else, the run's log says so and the policy decides.
     """
 
     max_attempts: int = 3
