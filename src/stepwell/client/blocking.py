@@ -13,6 +13,7 @@ from stepwell.client import fleet, runs, triggering
 from stepwell.client.blocking_handles import BatchHandle, RunHandle
 from stepwell.client.connection import find_connection
 from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
+from stepwell.client.lines import Lines, goes_direct
 from stepwell.client.options import Duration, TriggerFields
 from stepwell.client.retrying import delay_after_reply, delay_after_silence
 from stepwell.client.runs import Filter
@@ -52,9 +53,10 @@ class Stepwell:
             ConfigError: no server is named, or no key.
         """
         self._connection = find_connection(url, api_key)
-        self._http = httpx2.Client(
-            base_url=self._connection.url, headers=headers_of(self._connection), transport=transport
-        )
+        headers = headers_of(self._connection)
+        self._http = httpx2.Client(base_url=self._connection.url, headers=headers, transport=transport)
+        direct = transport is None and goes_direct(self._connection.url)
+        self._lines = Lines(self._connection.url, headers) if direct else None
         self.runs = Runs(self)
         self.dead = DeadLetters(self)
 
@@ -112,6 +114,8 @@ class Stepwell:
     def close(self) -> None:
         """Closes its connections."""
         self._http.close()
+        if self._lines is not None:
+            self._lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -173,18 +177,23 @@ class Stepwell:
                 self._pause(delay)
             tried += 1
             try:
-                response = self._http.request(
-                    call.method, call.url, content=call.content, headers=call.headers, timeout=timeout_of(call)
-                )
+                reply = self._sent(call)
             except httpx2.TransportError as error:
                 delay = delay_after_silence(call, tried, sent=was_sent(error))
                 if delay is None:
                     raise_silence(self._connection, call, error, tried)
             else:
-                reply = reply_of(response)
                 delay = delay_after_reply(call, reply, tried)
                 if delay is None:
                     return reply
+
+    def _sent(self, call: Call) -> Reply:
+        timeout = timeout_of(call)
+        if self._lines is not None:
+            return self._lines.send(call, timeout)
+        return reply_of(
+            self._http.request(call.method, call.url, content=call.content, headers=call.headers, timeout=timeout)
+        )
 
 
 class Runs:
