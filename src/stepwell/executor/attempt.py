@@ -145,7 +145,7 @@ class Attempt(Pump):
         finally:
             self.pumping = False
         self._main = main
-        self._adopt(main, None)
+        self.branches.add(main)  # until `finish`, which needs no callback and thereby no turn of the loop to know
         self.turn()
 
     def start_branch(
@@ -215,6 +215,7 @@ class Attempt(Pump):
     def finish(self) -> None:
         """The task has ended: see what is left, cancel the branches that still run, then say what came of it."""
         assert self._main is not None
+        self.branches.discard(self._main)
         outcome = self._outcome_of(self._main)
         if outcome is None:
             return

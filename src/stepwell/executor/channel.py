@@ -14,8 +14,12 @@ from stepwell.protocol.framing import Unframer, framed
 
 Receive = Callable[[frames.ToExecutor], None]
 
+_READ = 64 * 1024
+"""Bytes read at once, into a buffer of our own: asyncio's Protocol asks the kernel for 256 KiB each time, and to
+allocate those takes longer than all else about a short message."""
 
-class Channel(asyncio.Protocol):
+
+class Channel(asyncio.BufferedProtocol):
     """Everything said in one turn of the loop leaves as one message.
 
     `receive` gets each frame that comes; `lost` is called when the worker is gone, and with it every reason to be.
@@ -26,6 +30,7 @@ class Channel(asyncio.Protocol):
         self._receive = receive
         self._lost = lost
         self._unframer = Unframer()
+        self._buffer = memoryview(bytearray(_READ))
         self._queued: list[frames.Frame] = []
         self._transport: asyncio.Transport | None = None
         self._receiving = False
@@ -47,9 +52,12 @@ class Channel(asyncio.Protocol):
         if self._leave is not None:
             self._leave()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._receiving = True
-        for message in self._unframer.feed(data):
+        for message in self._unframer.feed(self._buffer[:nbytes]):
             for frame in frames.to_executor.decode(message):
                 self._receive(frame)
         self._receiving = False

@@ -26,10 +26,15 @@ _KINDS: tuple[Any, ...] = (
     asyncio.Queue,
 )
 _OWNER = "_stepwell_owner"
+_installed = False
 
 
 def install() -> None:
     """Has each of them remember the run in whose own lines it is made. Once per process."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
     for kind in _KINDS:
         if not hasattr(kind.__init__, "__stepwell__"):
             kind.__init__ = _remembering(kind.__init__)  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ class Unframer:
         self._buffer = bytearray()
         self._largest = largest
 
-    def feed(self, received: bytes) -> Iterator[bytes]:
+    def feed(self, received: bytes | memoryview) -> Iterator[bytes]:
         """Every message that is complete with these bytes.
 
         Raises:
