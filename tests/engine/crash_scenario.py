@@ -10,6 +10,7 @@ request whose reply it never got. Prints one line for each point: what it was, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -39,16 +40,19 @@ from stepwell.engine import (
     reschedule,
     rescue,
     suspend,
+    tokens,
     wake,
 )
 from stepwell.engine.checkpoint import write_journal
+from stepwell.errors import Conflict
 from stepwell.model.child import TriggerOptions
+from stepwell.model.token import TokenSpec, token_id
 from stepwell.model.trigger import TriggerRequest
 from stepwell.model.wait import Wait
-from stepwell.protocol.frames import Finish, LogRecord, Release, SetMetadata, Suspend, WriteJournal, WriteLogs
+from stepwell.protocol.frames import Finish, LogRecord, Release, SetMetadata, Spawn, Suspend, WriteJournal, WriteLogs
 from stepwell.storage import crashpoints
 from stepwell.storage.database import Database
-from tests.engine.world import FAILURE, LEASE, World, hello, spawn
+from tests.engine.world import FAILURE, LEASE, World, entry, hello, spawn
 
 PHASES = ("before", "after_exec", "after_commit")
 KEY = "/|map#0"
@@ -200,6 +204,33 @@ async def forked(life: Life) -> None:
     await replay.fork(life.db, life.world.environment_id, life.known["parent"], from_checkpoint=0)
 
 
+async def asked(life: Life) -> None:
+    await life.trigger("asking")
+    await life.claim("asking")
+    run_id, epoch = life.lease("asking")
+    first = entry(0, "/|token#0", kind="token")
+    made = Spawn(0, [], TokenSpec())
+    await life.must(write_journal(life.db, life.worker, [WriteJournal(run_id, epoch, [first], [made])]))
+    life.known["token"] = token_id(run_id, "/|token#0")
+    wait = Wait("/|token.answer#0", "token", token_id=life.known["token"])
+    await life.must(suspend.suspend(life.db, life.worker, [Suspend(run_id, epoch, [wait])]))
+    for name, timeout in (("outside", None), ("late", 0.0)):
+        made, _ = await tokens.create(
+            life.db, life.world.environment_id, TokenSpec(timeout=timeout), request_key=f"make {name}"
+        )
+        life.known[name] = made.id
+
+
+async def answered(life: Life) -> None:
+    await tokens.complete(life.db, life.world.environment_id, life.known["token"], b"1", request_key="complete")
+    await life.expect("asking", "queued")
+    with contextlib.suppress(Conflict):
+        await tokens.cancel(life.db, life.world.environment_id, life.known["outside"])
+    await tokens.time_out_due(life.db)
+    for name, status in (("token", "completed"), ("outside", "canceled"), ("late", "timed_out")):
+        assert (await tokens.get(life.db, life.world.environment_id, life.known[name])).status == status
+
+
 async def keyed(life: Life) -> None:
     environment = await environments.ensure_environment(life.db, life.slug)
     text, key = await environments.create_key(life.db, environment)
@@ -236,6 +267,8 @@ STEPS: list[Callable[[Life], Awaitable[None]]] = [
     died,
     redriven,
     forked,
+    asked,
+    answered,
     keyed,
 ]
 

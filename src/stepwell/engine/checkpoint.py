@@ -18,13 +18,15 @@ from dataclasses import dataclass, field, replace
 from stepwell.codec.payload import LARGEST
 from stepwell.engine.admit import Asked, Place, admit, store
 from stepwell.engine.fence import lease_lost
+from stepwell.engine.tokens import check_spec
 from stepwell.errors import CheckpointError, ConnectionFailed, LimitExceeded, StepwellError
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.child import child_id
 from stepwell.model.run import NewRun
+from stepwell.model.token import TokenSpec, token_id
 from stepwell.model.trigger import TriggerRequest
 from stepwell.protocol.frames import Spawn, WriteJournal
-from stepwell.storage import checkpoint, event, lease, run
+from stepwell.storage import checkpoint, event, lease, run, token
 from stepwell.storage.checkpoint import Place as Row
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
@@ -40,10 +42,16 @@ class _Raced(Exception):
 
 @dataclass(slots=True)
 class _Plan:
-    """What one transaction will write. sums: checksums of what is planned, by place."""
+    """What one transaction will write. children: by environment. sums: checksums of what is planned, by place.
+
+    tokens: (id, environment, run, key, spec).
+    """
 
     entries: list[tuple[str, int, Checkpoint, bytes]] = field(default_factory=list[tuple[str, int, Checkpoint, bytes]])
-    children: dict[str, list[NewRun]] = field(default_factory=dict[str, list[NewRun]])  # by environment
+    children: dict[str, list[NewRun]] = field(default_factory=dict[str, list[NewRun]])
+    tokens: list[tuple[str, str, str, str, TokenSpec]] = field(
+        default_factory=list[tuple[str, str, str, str, TokenSpec]]
+    )
     sums: dict[Row, bytes] = field(default_factory=dict[Row, bytes])
 
 
@@ -118,6 +126,8 @@ async def _write(tx: Tx, worker_id: str, writes: Sequence[WriteJournal]) -> list
     free = await checkpoint.insert(tx, plan.entries) if plan.entries else set[Row]()
     if len(free) < len(plan.entries):
         raise _Raced
+    if plan.tokens:
+        await token.insert(tx, plan.tokens)
     made: set[str] = set()
     for environment_id, children in plan.children.items():
         made |= await store(tx, environment_id, children)
@@ -157,9 +167,15 @@ async def _one(
         entries.append((write.run_id, write.epoch, entry, checksum))
     fresh = {entry.seq: entry.key for _, _, entry, _ in entries}
     children: list[NewRun] = []
+    tokens: list[tuple[str, str, str, str, TokenSpec]] = []
     for spawn in write.spawns:
-        if spawn.seq in fresh:
+        if spawn.seq in fresh and spawn.children:
             children += await _children(tx, holder, lineage[write.run_id], fresh[spawn.seq], spawn)
+        if spawn.seq in fresh and spawn.token is not None:
+            check_spec(spawn.token)
+            key = fresh[spawn.seq]
+            tokens.append((token_id(write.run_id, key), holder.environment_id, write.run_id, key, spawn.token))
+    plan.tokens += tokens
     plan.children.setdefault(holder.environment_id, []).extend(children)
     plan.entries += entries
     plan.sums.update({(run_id, entry.seq): checksum for run_id, _, entry, checksum in entries})

@@ -6,9 +6,10 @@ from collections import OrderedDict
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 
 from stepwell.codec.payload import Packet, check_size, to_plain
-from stepwell.errors import PayloadInvalid
+from stepwell.errors import ApiError, PayloadInvalid
 from stepwell.storage import task
 from stepwell.storage.database import Tx
 from stepwell.storage.task import StoredTask
@@ -40,10 +41,35 @@ def check(task_id: str, found: StoredTask, payload: bytes, payload_type: str) ->
     check_size(payload, "the payload")
     tree = to_plain(Packet(payload, payload_type))
     validator = _compiled.get(found.schema_digest) if found.schema_digest else None
-    if validator is None:
-        return
+    if validator is not None:
+        source = found.declaration.source
+        hint = f"the task is declared at {source}" if source else None
+        _judge(
+            validator, {} if tree is None and not payload else tree, f"the payload does not fit task {task_id!r}", hint
+        )
+
+
+def check_schema(schema: bytes) -> None:
+    """Raises ApiError (schema-invalid) for a text that is no JSON Schema."""
+    try:
+        jsonschema_rs.validator_for(msgspec.json.decode(schema))
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        raise ApiError(
+            f"the schema is no JSON Schema: {str(error).partition(chr(10))[0]}",
+            hint="it says what an answer has to look like, e.g. that of a pydantic model",
+            code="schema-invalid",
+            status=422,
+        ) from None
+
+
+def check_against(schema: dict[str, Any], tree: Any, fault: str, hint: str | None = None) -> None:
+    """Raises PayloadInvalid that begins with `fault` and names each field, for a plain value that does not fit."""
+    _judge(jsonschema_rs.validator_for(schema), tree, fault, hint)
+
+
+def _judge(validator: Any, tree: Any, fault: str, hint: str | None) -> None:
     problems: list[dict[str, str]] = []
-    for error in validator.iter_errors({} if tree is None and not payload else tree):
+    for error in validator.iter_errors(tree):
         problems += _problems(error)
         if len(problems) >= _MOST_PROBLEMS:
             break
@@ -51,11 +77,7 @@ def check(task_id: str, found: StoredTask, payload: bytes, payload_type: str) ->
         listed = "; ".join(
             f"{each['field']}: {each['reason']}" if each["field"] else each["reason"] for each in problems
         )
-        raise PayloadInvalid(
-            f"the payload does not fit task {task_id!r}: {listed}",
-            problems=problems,
-            hint=f"the task is declared at {found.declaration.source}" if found.declaration.source else None,
-        )
+        raise PayloadInvalid(f"{fault}: {listed}", problems=problems, hint=hint)
 
 
 def _problems(error: Any) -> list[dict[str, str]]:

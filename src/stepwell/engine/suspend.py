@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from stepwell.engine.fence import split
@@ -43,7 +44,7 @@ async def suspend(db: Database, worker_id: str, frames: Sequence[Suspend]) -> li
 
 def _problem(frame: Suspend) -> CheckpointError | None:
     """Why the run could never be woken again."""
-    broken = [each for each in frame.waits if (each.due_at if each.kind != "children" else each.spawn_key) is None]
+    broken = [each for each in frame.waits if _end_of(each) is None]
     if frame.waits and not broken:
         return None
     what = f"for {broken[0].key!r}, which has no end" if broken else "for nothing"
@@ -52,13 +53,21 @@ def _problem(frame: Suspend) -> CheckpointError | None:
     )
 
 
-def _clean(each: Wait) -> Wait:
+def _end_of(each: Wait) -> float | str | None:
+    """What the kind of wait is over by."""
     if each.kind == "children":
-        return Wait(storable(each.key), each.kind, None, storable(each.spawn_key or ""))
-    return Wait(storable(each.key), each.kind, each.due_at, None)
+        return each.spawn_key
+    return each.token_id if each.kind == "token" else each.due_at
+
+
+def _clean(each: Wait) -> Wait:
+    key = storable(each.key)
+    if each.kind == "children":
+        return Wait(key, each.kind, spawn_key=storable(each.spawn_key or ""))
+    if each.kind == "token":
+        return Wait(key, each.kind, token_id=storable(each.token_id or ""))
+    return Wait(key, each.kind, due_at=each.due_at)
 
 
 def _shown(waits: Sequence[Wait]) -> list[dict[str, Any]]:
-    return [
-        {"key": each.key, "kind": each.kind, "due_at": each.due_at, "spawn_key": each.spawn_key} for each in waits[:20]
-    ]
+    return [{name: value for name, value in asdict(each).items() if value is not None} for each in waits[:20]]

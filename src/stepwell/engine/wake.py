@@ -15,14 +15,16 @@ from stepwell.storage.database import Database, Tx
 async def wake_due(db: Database, limit: int = 500, *, sweep: bool = True) -> int:
     """Wake runs whose timer or retry is due. How many.
 
-    sweep: look also for waits for children of whom none is open. The last child wakes its parent itself; the sweep is
-    for what only it can find, such as a fork that waits for children of another run that were canceled.
+    sweep: look also for waits for children of whom none is open, and for tokens that are closed. The last child wakes
+    its parent itself, as does who closes a token; the sweep is for what only it can find, such as a fork that waits for
+    children of another run that were canceled.
     """
 
     async def body(tx: Tx) -> int:
         due = await wait.due(tx, limit)
         if sweep:
             due += await wait.children_over(tx, limit)
+            due += await wait.tokens_closed(tx, limit)
         states = await run.lock_free(tx, due) if due else {}
         woken = await wake_satisfied(tx, [run_id for run_id, state in states.items() if state.status == "waiting"])
         await event.notify(tx, ready={states[run_id].environment_id for run_id in woken})

@@ -13,6 +13,8 @@ CheckpointKind = Literal[
     "spawn",  # child runs were triggered; committed together with them
     "children",  # the outcome of children that were waited for
     "named",  # checkpoint(name, **data): shown in the inspector, a place to replay from
+    "token",  # a token was made; committed together with it
+    "answer",  # how a token that was waited for came to be closed
     "order",  # a foreign `async with` was entered or left; it holds no value, only its place in the order
 ]
 

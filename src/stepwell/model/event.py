@@ -11,8 +11,9 @@ EventKind = Literal[
     "triggered",  # (delayed_until?, forked_from?, forked_seq?, redrive?)
     "promoted",  # its delay is over
     "claimed",  # a worker took it (worker, worker_name, epoch, attempt, checkpoints: journal length it starts with)
-    "suspended",  # (waits: [{key, kind, due_at?, spawn_key?}])
-    "woken",  # (reason: "timer" | "children" | "retry", key)
+    "suspended",  # (waits: [{key, kind, due_at?, spawn_key?, token_id?}])
+    "woken",  # (reason: "timer" | "children" | "retry" | "token", key)
+    "answered",  # a token of it was closed (token, status, by?)
     "released",  # its worker gave it back unharmed (worker)
     "rescued",  # its lease ran out: the worker died or was cut off (worker, epoch, crashes)
     "crashed",  # its executor died (code, message, crashes, retry_after?)

@@ -17,6 +17,7 @@ from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.failure import Failure
 from stepwell.model.retry import RetryPolicy
 from stepwell.model.task import DEFAULT_MEMORY, Isolation, Manifest
+from stepwell.model.token import TokenOutcome, TokenSpec
 from stepwell.model.wait import Wait
 
 PROTOCOL_VERSION = 1
@@ -30,10 +31,11 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True):
-    """Children to trigger in the same transaction that stores the entry `seq` (of kind "spawn")."""
+    """What is made in the same transaction that stores the entry `seq`: children (its kind is "spawn"), or a token."""
 
     seq: int
     children: list[ChildSpec]
+    token: TokenSpec | None = None
 
 
 class WriteJournal(Frame, frozen=True, array_like=True, tag="journal"):
@@ -77,6 +79,14 @@ class AwaitChildren(Frame, frozen=True, array_like=True, tag="await-children"):
     run_id: str
     epoch: int
     spawn_keys: list[str]
+
+
+class AwaitTokens(Frame, frozen=True, array_like=True, tag="await-tokens"):
+    """The attempt stays alive and wants to hear of these tokens, of each when it is closed."""
+
+    run_id: str
+    epoch: int
+    token_ids: list[str]
 
 
 class LogRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -150,6 +160,13 @@ class ChildrenEnded(Frame, frozen=True, array_like=True, tag="children-ended"):
     run_id: str
     spawn_key: str
     outcomes: list[ChildOutcome]
+
+
+class TokensClosed(Frame, frozen=True, array_like=True, tag="tokens-closed"):
+    """Tokens that the attempt waits for are closed, so or so."""
+
+    run_id: str
+    outcomes: list[TokenOutcome]
 
 
 class CancelRun(Frame, frozen=True, array_like=True, tag="cancel"):
@@ -299,10 +316,12 @@ class HeartbeatReply(msgspec.Struct, frozen=True):
     unheld: list[tuple[str, int]] = []
 
 
-FromExecutor = WriteJournal | Suspend | Finish | AwaitChildren | WriteLogs | SetMetadata | Released
-ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | CancelRun | Discard
-FromWorker = Hello | Room | Request | AwaitChildren
-ToWorker = Welcome | StartAttempt | Done | Refused | ChildrenEnded | CancelRun | LeaseLostNotice | Draining
+FromExecutor = WriteJournal | Suspend | Finish | AwaitChildren | AwaitTokens | WriteLogs | SetMetadata | Released
+ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | TokensClosed | CancelRun | Discard
+FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens
+ToWorker = (
+    Welcome | StartAttempt | Done | Refused | ChildrenEnded | TokensClosed | CancelRun | LeaseLostNotice | Draining
+)
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -20,6 +20,7 @@ from stepwell.services.promoter import Promoter
 from stepwell.services.rescuer import Rescuer
 from stepwell.services.scheduler import Scheduler
 from stepwell.services.service import Service
+from stepwell.services.token_timer import TokenTimer
 from stepwell.services.waker import Waker
 from stepwell.storage.database import Database
 
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 def every_service() -> list[Service]:
     """One of each."""
-    return [Promoter(), Waker(), Rescuer(), Expirer(), Scheduler()]
+    return [Promoter(), Waker(), Rescuer(), Expirer(), Scheduler(), TokenTimer()]
 
 
 class Loop:

@@ -16,6 +16,7 @@ _sql = statements.load("event")
 
 READY = "stepwell_ready"  # ids of environments in which something became claimable
 CHILDREN = "stepwell_children"  # ids of runs of whose children one ended
+TOKENS = "stepwell_tokens"  # ids of runs that stayed with their worker while they waited for a token that was closed
 RUNS = "stepwell_runs"  # ids of runs that ended, failed an attempt or were canceled
 
 Fact = tuple[str, EventKind, dict[str, Any]]
@@ -38,8 +39,15 @@ async def of_run(tx: Tx, run_id: str, after: int, limit: int) -> list[Event]:
     ]
 
 
-async def notify(tx: Tx, *, ready: Iterable[str] = (), children: Iterable[str] = (), runs: Iterable[str] = ()) -> None:
+async def notify(
+    tx: Tx,
+    *,
+    ready: Iterable[str] = (),
+    children: Iterable[str] = (),
+    tokens: Iterable[str] = (),
+    runs: Iterable[str] = (),
+) -> None:
     """Once it is committed, hint to whoever listens, by these ids (see `announcer`)."""
-    for channel, ids in ((READY, set(ready)), (CHILDREN, set(children)), (RUNS, set(runs))):
+    for channel, ids in ((READY, set(ready)), (CHILDREN, set(children)), (TOKENS, set(tokens)), (RUNS, set(runs))):
         if ids:
             tx.hint(channel, ids)

@@ -14,8 +14,8 @@ _sql = statements.load("wait")
 
 async def insert(tx: Tx, waits: Sequence[tuple[str, Wait]]) -> None:
     """Open waits, given as (run id, wait)."""
-    rows = [(run_id, wait.key, wait.kind, wait.due_at, wait.spawn_key) for run_id, wait in waits]
-    await tx.execute(_sql.insert, *transposed(rows, 5))
+    rows = [(run_id, wait.key, wait.kind, wait.due_at, wait.spawn_key, wait.token_id) for run_id, wait in waits]
+    await tx.execute(_sql.insert, *transposed(rows, 6))
 
 
 async def insert_retry(tx: Tx, delays: Sequence[tuple[str, float]]) -> None:
@@ -33,6 +33,11 @@ async def children_over(tx: Tx, limit: int) -> list[str]:
     return [row["run_id"] for row in await tx.fetch(_sql.children_over, limit)]
 
 
+async def tokens_closed(tx: Tx, limit: int) -> list[str]:
+    """Runs that wait for a token that is closed."""
+    return [row["run_id"] for row in await tx.fetch(_sql.tokens_closed, limit)]
+
+
 async def satisfied(tx: Tx, run_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Of these runs those whose waiting is over: key and kind of the wait that ended it."""
     rows = await tx.fetch(_sql.satisfied, list(run_ids))
@@ -46,4 +51,4 @@ async def next_due(tx: Tx) -> float | None:
 
 async def of_run(tx: Tx, run_id: str) -> tuple[Wait, ...]:
     rows = await tx.fetch(_sql.of_run, run_id)
-    return tuple(Wait(row["key"], row["kind"], row["due_at"], row["spawn_key"]) for row in rows)
+    return tuple(Wait(row["key"], row["kind"], row["due_at"], row["spawn_key"], row["token_id"]) for row in rows)

@@ -195,15 +195,53 @@ CREATE INDEX lease_of_queue ON lease (environment_id, queue);
 CREATE TABLE wait (                                                      -- status waiting; any one of them wakes
     run_id             text NOT NULL,
     key                text NOT NULL,
-    kind               text NOT NULL CHECK (kind IN ('timer', 'children', 'retry')),
+    kind               text NOT NULL CHECK (kind IN ('timer', 'children', 'retry', 'token')),
     due_at             timestamptz,
     spawn_key          text,
+    token_id           text,
     PRIMARY KEY (run_id, key),
     CHECK ((kind IN ('timer', 'retry')) = (due_at IS NOT NULL)),
-    CHECK ((kind = 'children') = (spawn_key IS NOT NULL))
+    CHECK ((kind = 'children') = (spawn_key IS NOT NULL)),
+    CHECK ((kind = 'token') = (token_id IS NOT NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX wait_due ON wait (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX wait_children ON wait (run_id) WHERE kind = 'children';
+CREATE INDEX wait_token ON wait (token_id) WHERE token_id IS NOT NULL;
+
+CREATE TABLE token (                                                     -- a wait that somebody outside completes
+    id                 text PRIMARY KEY,
+    environment_id     text NOT NULL,
+    number             bigint GENERATED ALWAYS AS IDENTITY,              -- order of creation
+    run_id             text,                                             -- null: made from outside
+    key                text,                                             -- of the checkpoint that made it
+    status             text NOT NULL DEFAULT 'waiting'
+                           CHECK (status IN ('waiting', 'completed', 'timed_out', 'canceled')),
+    title              text,
+    data               bytea,                                            -- a JSON text, as it came
+    answer_schema      bytea,                                            -- JSON Schema: what the answer has to fit
+    tags               text[] NOT NULL DEFAULT '{}',
+    timeout_at         timestamptz,
+    idempotency_key    text CHECK (idempotency_key <> ''),
+    idempotency_expires_at timestamptz,
+    created_by_request text,
+    output             bytea,                                            -- the answer: a JSON text
+    completed_by       text,
+    closed_by_request  text,                                             -- the same request again is no conflict
+    created_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    closed_at          timestamptz,
+    CHECK ((run_id IS NULL) = (key IS NULL)),
+    CHECK ((status = 'waiting') = (closed_at IS NULL)),
+    CHECK (status = 'completed' OR output IS NULL),
+    CHECK ((idempotency_key IS NULL) = (idempotency_expires_at IS NULL))
+) WITH (fillfactor = 80);
+CREATE INDEX token_newest ON token (environment_id, number);
+CREATE INDEX token_of_run ON token (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX token_open ON token (environment_id, number) WHERE status = 'waiting';
+CREATE INDEX token_open_of_run ON token (run_id) WHERE status = 'waiting' AND run_id IS NOT NULL;
+CREATE INDEX token_timeout ON token (timeout_at) WHERE status = 'waiting' AND timeout_at IS NOT NULL;
+CREATE INDEX token_tagged ON token USING gin (tags) WHERE tags <> '{}';
+CREATE UNIQUE INDEX token_idempotency ON token (environment_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX token_request ON token (environment_id, created_by_request) WHERE created_by_request IS NOT NULL;
 
 -- ── history: append-only ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,7 +249,8 @@ CREATE TABLE checkpoint (
     run_id             text NOT NULL,
     seq                integer NOT NULL CHECK (seq >= 0),
     key                text NOT NULL,
-    kind               text NOT NULL CHECK (kind IN ('step', 'timer', 'spawn', 'children', 'named', 'order')),
+    kind               text NOT NULL CHECK (kind IN ('step', 'timer', 'spawn', 'children', 'named', 'order', 'token',
+                                                                  'answer')),
     outcome            text NOT NULL CHECK (outcome IN ('value', 'error', 'canceled')),
     -- Seconds since the epoch, to the last bit: replay tells the time by them, and timestamptz would round.
     at                 double precision NOT NULL,

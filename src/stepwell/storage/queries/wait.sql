@@ -1,9 +1,9 @@
 -- name: insert
--- Opens waits. Arrays: $1 run, $2 key, $3 kind, $4 seconds since the epoch, $5 spawn key.
-INSERT INTO wait (run_id, key, kind, due_at, spawn_key)
-SELECT run_id, key, kind, to_timestamp(due_at), spawn_key
-FROM unnest($1::text[], $2::text[], $3::text[], $4::double precision[], $5::text[])
-     AS w (run_id, key, kind, due_at, spawn_key)
+-- Opens waits. Arrays: $1 run, $2 key, $3 kind, $4 seconds since the epoch, $5 spawn key, $6 token.
+INSERT INTO wait (run_id, key, kind, due_at, spawn_key, token_id)
+SELECT run_id, key, kind, to_timestamp(due_at), spawn_key, token_id
+FROM unnest($1::text[], $2::text[], $3::text[], $4::double precision[], $5::text[], $6::text[])
+     AS w (run_id, key, kind, due_at, spawn_key, token_id)
 ON CONFLICT (run_id, key) DO NOTHING
 
 -- name: insert_retry
@@ -27,6 +27,11 @@ WHERE wait.kind = 'children' AND NOT EXISTS (
       AND child.ended_as IS NULL)
 LIMIT $1
 
+-- name: tokens_closed
+-- Sweep: runs that wait for a token that is not open any more, or is gone.
+SELECT wait.run_id FROM wait LEFT JOIN token ON token.id = wait.token_id
+WHERE wait.token_id IS NOT NULL AND token.status IS DISTINCT FROM 'waiting' LIMIT $1
+
 -- name: satisfied
 -- Of these waiting runs, locked by now: which wait of each is satisfied, the one due first.
 SELECT DISTINCT ON (wait.run_id) wait.run_id, wait.key, wait.kind
@@ -37,7 +42,9 @@ WHERE wait.run_id = ANY($1) AND (
     OR wait.kind = 'children' AND NOT EXISTS (
         SELECT FROM run AS child
         WHERE child.parent_id = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key
-          AND child.ended_as IS NULL))
+          AND child.ended_as IS NULL)
+    OR wait.kind = 'token' AND NOT EXISTS (
+        SELECT FROM token WHERE token.id = wait.token_id AND token.status = 'waiting'))
 ORDER BY wait.run_id, wait.due_at NULLS FIRST, wait.key
 
 -- name: next_due
@@ -46,5 +53,5 @@ SELECT extract(epoch FROM min(due_at) - clock_timestamp())::double precision FRO
 
 -- name: of_run
 -- What a run waits for.
-SELECT key, kind, extract(epoch FROM due_at)::double precision AS due_at, spawn_key
+SELECT key, kind, extract(epoch FROM due_at)::double precision AS due_at, spawn_key, token_id
 FROM wait WHERE run_id = $1 ORDER BY due_at NULLS LAST, key

@@ -1,0 +1,87 @@
+-- name: insert
+-- Makes tokens; one that is there stays as it is. Arrays: $1 id, $2 environment, $3 run, $4 key, $5 title, $6 data,
+-- $7 answer schema, $8 tags, $9 seconds until it times out.
+INSERT INTO token (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout_at)
+SELECT id, environment_id, run_id, key, title, data, answer_schema, tags::text[],
+       clock_timestamp() + make_interval(secs => timeout)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::text[],
+            $9::double precision[])
+     AS t (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout)
+ON CONFLICT (id) DO NOTHING
+
+-- name: free_key
+-- Takes an idempotency key from a token whose claim to it is over.
+UPDATE token SET idempotency_key = NULL, idempotency_expires_at = NULL
+WHERE environment_id = $1 AND idempotency_key = $2 AND idempotency_expires_at <= clock_timestamp()
+
+-- name: make
+-- Makes a token from outside: $1 id, $2 environment, $3 title, $4 data, $5 answer schema, $6 tags, $7 seconds until it
+-- times out, $8 idempotency key, $9 for so many seconds, $10 request. No row: one of the keys is another token's.
+INSERT INTO token (id, environment_id, title, data, answer_schema, tags, timeout_at, idempotency_key,
+                   idempotency_expires_at, created_by_request)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7), $8,
+        CASE WHEN $8::text IS NOT NULL THEN clock_timestamp() + make_interval(secs => $9) END, $10)
+ON CONFLICT DO NOTHING
+RETURNING *
+
+-- name: by_key
+-- The token that has this idempotency key $2, or that this request $3 made.
+SELECT * FROM token WHERE environment_id = $1 AND (idempotency_key = $2 OR created_by_request = $3)
+ORDER BY created_by_request = $3 DESC NULLS LAST LIMIT 1
+
+-- name: close
+-- waiting -> completed, timed_out or canceled: the one place where it happens. Arrays: $1 id; $2 status, $3 output,
+-- $4 by whom, $5 the request.
+UPDATE token SET status = $2, output = $3, completed_by = $4, closed_by_request = $5, closed_at = clock_timestamp()
+WHERE id = ANY($1) AND status = 'waiting'
+RETURNING id, run_id
+
+-- name: one
+-- One token.
+SELECT * FROM token WHERE environment_id = $1 AND id = $2
+
+-- name: closed_by_request
+-- Which request closed the token.
+SELECT closed_by_request FROM token WHERE id = $1
+
+-- name: waiters
+-- Runs that are suspended until one of these tokens is closed.
+SELECT DISTINCT run_id FROM wait WHERE token_id = ANY($1)
+
+-- name: overdue
+-- Open tokens whose time is over.
+SELECT id, run_id FROM token WHERE status = 'waiting' AND timeout_at <= clock_timestamp() ORDER BY timeout_at LIMIT $1
+
+-- name: next_due
+-- Seconds until the next token times out, null: none.
+SELECT extract(epoch FROM min(timeout_at) - clock_timestamp())::double precision
+FROM token WHERE status = 'waiting' AND timeout_at IS NOT NULL
+
+-- name: orphans
+-- Open tokens whose run has ended: nobody waits for them any more.
+SELECT token.id FROM token JOIN run ON run.id = token.run_id
+WHERE token.status = 'waiting' AND token.run_id IS NOT NULL AND run.ended_as IS NOT NULL LIMIT $1
+
+-- name: outcomes
+-- How the tokens stand that these runs ask for; of another environment there are none. Arrays: $1 run, $2 token.
+SELECT f.run_id, f.token_id, token.status, token.output, token.completed_by,
+       extract(epoch FROM token.closed_at)::double precision AS closed_at
+FROM unnest($1::text[], $2::text[]) AS f (run_id, token_id)
+JOIN run ON run.id = f.run_id
+LEFT JOIN token ON token.id = f.token_id AND token.environment_id = run.environment_id
+
+-- name: list
+-- A page of tokens. $2 statuses, $3 run, $4 idempotency key, $5 tags, $6 and $7 creation, $8 older than this one, $9 newer
+-- than this one, $10 rows.
+SELECT * FROM token
+WHERE environment_id = $1
+  AND ($2::text[] IS NULL OR status = ANY($2))
+  AND ($3::text IS NULL OR run_id = $3)
+  AND ($4::text IS NULL OR idempotency_key = $4)
+  AND ($5::text[] IS NULL OR tags && $5)
+  AND ($6::timestamptz IS NULL OR created_at >= $6)
+  AND ($7::timestamptz IS NULL OR created_at < $7)
+  AND ($8::text IS NULL OR number < (SELECT number FROM token WHERE environment_id = $1 AND id = $8))
+  AND ($9::text IS NULL OR number > (SELECT number FROM token WHERE environment_id = $1 AND id = $9))
+ORDER BY CASE WHEN $9::text IS NULL THEN number END DESC, CASE WHEN $9::text IS NOT NULL THEN number END
+LIMIT $10
