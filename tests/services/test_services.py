@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stepwell.engine import observe, schedules
+from stepwell.engine import observe, schedules, tokens
 from stepwell.errors import ConnectionFailed
 from stepwell.model.schedule import ScheduleDeclaration
 from stepwell.model.timetable import timetable
+from stepwell.model.token import TokenSpec
 from stepwell.model.wait import Wait
 from stepwell.services.runner import Loop, every_service, running
 from stepwell.storage.database import Database
@@ -141,6 +142,7 @@ async def test_each_service_can_say_when_it_is_next_needed(world: World) -> None
     await world.trigger("once", ttl=300.0)
     schedule = ScheduleDeclaration("later", timetable(every=60.0, starts_at=time.time() + 400))
     await schedules.create(world.db, world.environment_id, "plain", schedule)
+    await tokens.create(world.db, world.environment_id, TokenSpec(timeout=500.0))
     found = {service.name: await service.next_due(world.db) for service in every_service()}
     assert {name: round(seconds or 0, -1) for name, seconds in found.items()} == {
         "promoter": 200,
@@ -148,4 +150,5 @@ async def test_each_service_can_say_when_it_is_next_needed(world: World) -> None
         "rescuer": 30,
         "expirer": 300,
         "scheduler": 400,
+        "token timer": 500,
     }
