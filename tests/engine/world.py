@@ -31,6 +31,26 @@ SCHEMA = {
     "required": ["topic"],
     "additionalProperties": False,
 }
+# What no foreign key watches over, since the statement that writes it proves it: rows of runs that there are not.
+DANGLING = """
+SELECT 'run' AS of, id FROM run
+WHERE NOT EXISTS (SELECT FROM task WHERE environment_id = run.environment_id AND id = run.task_id)
+    OR NOT EXISTS (SELECT FROM queue WHERE environment_id = run.environment_id AND name = run.queue)
+    OR worker_id IS NOT NULL AND NOT EXISTS (SELECT FROM worker WHERE id = worker_id)
+    OR batch_id IS NOT NULL AND NOT EXISTS (SELECT FROM batch WHERE id = batch_id)
+UNION ALL
+SELECT of, id FROM (
+    SELECT 'ready' AS of, run_id AS id FROM ready UNION ALL SELECT 'delayed', run_id FROM delayed
+    UNION ALL SELECT 'lease', run_id FROM lease UNION ALL SELECT 'wait', run_id FROM wait
+    UNION ALL SELECT 'checkpoint', run_id FROM checkpoint UNION ALL SELECT 'attempt', run_id FROM attempt
+    UNION ALL SELECT 'adoption', run_id FROM adoption UNION ALL SELECT 'adopted', parent_id FROM adoption
+    UNION ALL SELECT 'event', run_id FROM event UNION ALL SELECT 'run_log', run_id FROM run_log
+    UNION ALL SELECT 'idempotency', run_id FROM idempotency UNION ALL SELECT 'request_key', run_id FROM request_key
+    UNION ALL SELECT 'batch_item', run_id FROM batch_item WHERE run_id IS NOT NULL
+    UNION ALL SELECT 'parent', parent_id FROM run WHERE parent_id IS NOT NULL
+    UNION ALL SELECT 'source', forked_from FROM run WHERE forked_from IS NOT NULL
+) AS named WHERE NOT EXISTS (SELECT FROM run WHERE run.id = named.id)
+"""
 PATIENT = RetryPolicy(max_attempts=3, min_timeout=60, max_timeout=60, jitter=False)
 MANIFEST = Manifest(
     tasks=(
@@ -161,6 +181,7 @@ class World:
                OR attempt_open <> EXISTS (SELECT FROM attempt WHERE run_id = id AND outcome = 'open')"""
         )
         assert torn == []
+        assert await self.sql(DANGLING) == []
         ends = await self.sql(
             """SELECT run_id FROM event WHERE kind IN ('completed', 'failed', 'canceled', 'expired')
                GROUP BY run_id HAVING count(*) > 1"""

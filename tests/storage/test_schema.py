@@ -125,7 +125,7 @@ async def crowded(database: Database) -> World:
 
 
 async def test_a_claim_reads_the_head_of_the_queue_and_not_the_backlog(crowded: World) -> None:
-    args = (crowded.environment_id, ["task/plain"], ["plain"], 10, "worker-1", 30.0)
+    args = (crowded.environment_id, ["plain"], 10, "worker-1", 30.0, [], False)
     plan = await explain(crowded.db, "ready", "claim", *args)
     assert plan.count("Index") >= 2
     assert "ready_order" in plan
@@ -136,7 +136,7 @@ async def test_a_claim_reads_the_head_of_the_queue_and_not_the_backlog(crowded: 
 
 
 async def test_looking_for_claimable_pairs_skips_along_the_index(crowded: World) -> None:
-    plan = await explain(crowded.db, "ready", "claimable", crowded.environment_id, list(ALL_TASKS))
+    plan = await explain(crowded.db, "ready", "limited", crowded.environment_id, list(ALL_TASKS))
     assert plan.count("ready_order") == 2
     assert "Seq Scan on ready" not in plan
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from unicodedata import category
 
-from stepwell.engine import payloads
+from stepwell.engine import declarations, payloads
 from stepwell.errors import ApiError, LimitExceeded, NotFound, StepwellError
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import NewRun
 from stepwell.model.trigger import MAX_TAGS, MAX_WORD, TriggerRequest
-from stepwell.storage import event, queue, ready, run, task
+from stepwell.storage import event, queue, run, task
 from stepwell.storage.database import Tx
-from stepwell.storage.event import Fact
 from stepwell.storage.task import StoredTask
 
+_CONTROLS = frozenset({"Cc", "Cs"})
 _FARTHEST = 100 * 365 * 86400.0  # seconds: no delay or ttl is longer
 _PRIORITIES = range(-(2**31), 2**31)
 
@@ -38,45 +39,51 @@ Asked = tuple[TriggerRequest, Place]
 
 async def admit(tx: Tx, environment_id: str, asked: Sequence[Asked]) -> list[NewRun | StepwellError]:
     """Each request with its task's declaration applied, or the error that refuses it. Stores nothing."""
-    tasks = await task.load(tx, environment_id, list({request.task_id for request, _ in asked}))
+    tasks = await declarations.load(tx, environment_id, (request.task_id for request, _ in asked))
     await payloads.load_schemas(tx, environment_id, tasks)
     queues = await _known_queues(tx, environment_id, asked, tasks)
     admitted: list[NewRun | StepwellError] = []
     for request, place in asked:
+        found = tasks.get(request.task_id)
+        queue_name = request.options.queue or (found.declaration.queue_name if found else "")
         try:
-            admitted.append(await _one(tx, environment_id, request, place, tasks.get(request.task_id), queues))
+            if found is None:
+                raise await _no_task(tx, environment_id, request.task_id)
+            if queue_name not in queues:
+                raise await _no_queue(tx, environment_id, queue_name)
+            admitted.append(_admitted(request, place, found, queue_name))
         except StepwellError as error:
             admitted.append(error)
     return admitted
 
 
+def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[NewRun], dict[str, datetime]] | None:
+    """The same by what is remembered of the tasks, with the versions of their declarations, without asking Postgres.
+
+    None when one is not known, or names a queue other than its task's own, or would be refused: a newer declaration may
+    allow it.
+    """
+    tasks = declarations.remembered(environment_id, (request.task_id for request, _ in asked))
+    if not payloads.are_loaded(tasks.values()):
+        return None
+    admitted: list[NewRun] = []
+    for request, place in asked:
+        found = tasks.get(request.task_id)
+        if found is None or request.options.queue not in (None, found.declaration.queue_name):
+            return None
+        try:
+            admitted.append(_admitted(request, place, found, found.declaration.queue_name))
+        except StepwellError:
+            return None
+    return admitted, {task_id: found.updated_at for task_id, found in tasks.items()}
+
+
 async def store(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> set[str]:
     """Store admitted runs and make them claimable, or due later. Returns those that are new."""
-    if not runs:
-        return set()
-    made = await run.insert(tx, environment_id, runs)
-    queued = [run_id for run_id, status in made.items() if status == "queued"]
-    delayed = [run_id for run_id, status in made.items() if status == "delayed"]
-    if queued:
-        await ready.enqueue(tx, queued)
-    if delayed:
-        await ready.delay(tx, delayed)
-    await event.append(tx, [_fact(new) for new in runs if new.id in made])
-    return set(made)
-
-
-def _fact(new: NewRun) -> Fact:
-    return (
-        new.id,
-        "triggered",
-        {
-            "delay": new.delay,
-            "delay_until": new.delay_until,
-            "parent": new.parent_id,
-            "forked_from": new.forked_from,
-            "forked_seq": new.forked_seq,
-        },
-    )
+    made = await run.insert(tx, environment_id, runs) if runs else set[str]()
+    if made:
+        await event.notify(tx, ready=[environment_id])
+    return made
 
 
 async def _known_queues(tx: Tx, environment_id: str, asked: Sequence[Asked], tasks: dict[str, StoredTask]) -> set[str]:
@@ -86,15 +93,8 @@ async def _known_queues(tx: Tx, environment_id: str, asked: Sequence[Asked], tas
     return own | await queue.known(tx, environment_id, list(named)) if named else own
 
 
-async def _one(
-    tx: Tx, environment_id: str, request: TriggerRequest, place: Place, found: StoredTask | None, queues: set[str]
-) -> NewRun:
-    if found is None:
-        raise await _no_task(tx, environment_id, request.task_id)
+def _admitted(request: TriggerRequest, place: Place, found: StoredTask, queue_name: str) -> NewRun:
     declared, options = found.declaration, request.options
-    queue_name = options.queue or declared.queue_name
-    if queue_name not in queues:
-        raise await _no_queue(tx, environment_id, queue_name)
     _check_options(options)
     payloads.check(request.task_id, found, request.payload, request.payload_type)
     batch_id, batch_index = request.batch or (None, None)
@@ -169,8 +169,13 @@ def check_word(name: str, word: str) -> None:
     """Raises ApiError for an empty or endless text, and one with control characters."""
     if not 1 <= len(word) <= MAX_WORD:
         raise _wrong(name, f"1 to {MAX_WORD} characters", f"{len(word)}")
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in word):
+    if not is_word(word):
         raise _wrong(name, "a text without control characters", repr(word))
+
+
+def is_word(text: str) -> bool:
+    """Whether it is neither empty nor endless, and has no control characters."""
+    return 1 <= len(text) <= MAX_WORD and (text.isprintable() or not _CONTROLS.intersection(map(category, text)))
 
 
 def _wrong(name: str, expected: str, got: str) -> ApiError:

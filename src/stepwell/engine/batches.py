@@ -11,7 +11,7 @@ from stepwell.errors import ApiError, Conflict, NotFound, StepwellError
 from stepwell.model.batch import Batch, BatchCreated, BatchItem, BatchProgress
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.primitives.ids import new_id
-from stepwell.storage import batch, event, run
+from stepwell.storage import batch, run
 from stepwell.storage.database import Database, Tx
 
 MOST_ITEMS = 100_000
@@ -129,8 +129,6 @@ async def _add(tx: Tx, environment_id: str, batch_id: str, given: Sequence[Item]
     ]
     await batch.insert_items(tx, batch_id, stored)
     received, sealed = await batch.seal(tx, batch_id)
-    if any(item.run_id for item in stored):
-        await event.notify(tx, ready=[environment_id])
     return BatchProgress(batch_id, len(fresh), len(given) - len(fresh), sealed, known.expected, received)
 
 

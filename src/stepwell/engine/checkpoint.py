@@ -26,7 +26,7 @@ from stepwell.model.run import NewRun
 from stepwell.model.token import TokenSpec, token_id
 from stepwell.model.trigger import TriggerRequest
 from stepwell.protocol.frames import Spawn, WriteJournal
-from stepwell.storage import checkpoint, event, lease, run, token
+from stepwell.storage import checkpoint, lease, run, token
 from stepwell.storage.checkpoint import Place as Row
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
@@ -62,7 +62,7 @@ async def write_journal(db: Database, worker_id: str, writes: Sequence[WriteJour
     (journal-full); and whatever a trigger refuses of its children.
     """
     plain = _plain(writes)
-    stored = await checkpoint.append(db, "write_journal", worker_id, plain) if plain else set[str]()
+    stored = await checkpoint.append(db, "write_journal_alone", worker_id, plain) if plain else set[str]()
     unusual = [write for write in writes if write.run_id not in stored]
     answers = iter(await _write_carefully(db, worker_id, unusual) if unusual else ())
     return [None if write.run_id in stored else next(answers) for write in writes]
@@ -128,11 +128,8 @@ async def _write(tx: Tx, worker_id: str, writes: Sequence[WriteJournal]) -> list
         raise _Raced
     if plan.tokens:
         await token.insert(tx, plan.tokens)
-    made: set[str] = set()
     for environment_id, children in plan.children.items():
-        made |= await store(tx, environment_id, children)
-    if made:
-        await event.notify(tx, ready=plan.children)
+        await store(tx, environment_id, children)
     return answers
 
 

@@ -1,8 +1,11 @@
 """Claim: hand runs to a worker, each under a lease with the next epoch, and never more than the limits allow.
 
+Where nothing is limited, a claim is one statement and a transaction by itself. It passes over rows that somebody else
+holds, so it waits for nobody.
+
 A limit needs a lock and not a count: the environment's row, then the rows of limited queues, are locked in statements
-of their own before the slots are counted, from leases. Claims of queues without a limit lock no queue. The claim
-itself passes over rows that somebody else holds, so it waits for nobody but other claims of the same limited queue.
+of their own before the slots are counted, from leases. The statement that claims sees where a limit binds that was not
+locked, and then gives nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from stepwell.engine import declarations
 from stepwell.engine.finish import finish
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.failure import Failure
+from stepwell.model.task import TaskDeclaration
 from stepwell.protocol.frames import Finish, StartAttempt
-from stepwell.storage import checkpoint, environment, event, lease, queue, ready
+from stepwell.storage import checkpoint, environment, lease, queue, ready
 from stepwell.storage.database import Database, Tx
-from stepwell.storage.ready import Claimable, Claimed
+from stepwell.storage.ready import Claimed, Share
 
 _ROUNDS = 2  # a second look, for when the head of one queue was taken while another still had something
 
@@ -35,65 +40,64 @@ async def claim(
     A run whose journal is damaged is not handed out; it fails, alone.
     """
 
-    async def body(tx: Tx) -> tuple[list[Claimed], dict[str, list[Checkpoint] | CheckpointError]]:
-        claimed = await _claim(tx, environment_id, worker_id, task_ids, limit, lease_seconds)
-        journals = await checkpoint.journals(tx, [run.id for run in claimed]) if claimed else {}
-        await event.append(tx, [_fact(run, worker_id, journals[run.id]) for run in claimed])
-        return claimed, journals
-
     if limit < 1 or not task_ids:
         return []
-    claimed, journals = await db.transact("claim", body)
+    claimed: list[Claimed] = []
+    for _ in range(_ROUNDS):
+        most = limit - len(claimed)
+        share = await ready.claim_alone(db, "claim_alone", environment_id, task_ids, most, worker_id, lease_seconds)
+        if share.barred:
+            share = await _within_limits(db, environment_id, worker_id, task_ids, most, lease_seconds)
+        claimed += share.claimed
+        if len(share.claimed) == share.wanted:
+            break
+    return await _started(db, environment_id, worker_id, claimed, lease_seconds)
+
+
+async def _within_limits(
+    db: Database, environment_id: str, worker_id: str, task_ids: Sequence[str], limit: int, lease_seconds: float
+) -> Share:
+    """The same where limits bind: they are locked, in the house order, before the slots are counted."""
+
+    async def body(tx: Tx) -> Share:
+        room = limit
+        most = await environment.lock(tx, environment_id)
+        if most is not None:
+            room = min(limit, max(0, most - await lease.held_in_environment(tx, environment_id)))
+        limited = await ready.limited(tx, environment_id, task_ids) if room else []
+        if limited:
+            await queue.lock(tx, environment_id, limited)
+        if not room:
+            return Share([], 0, barred=True)
+        locked = (most is not None, limited)
+        return await ready.claim(tx, environment_id, task_ids, room, worker_id, lease_seconds, *locked)
+
+    return await db.transact("claim", body)
+
+
+async def _started(
+    db: Database, environment_id: str, worker_id: str, claimed: Sequence[Claimed], lease_seconds: float
+) -> list[StartAttempt]:
+    """Claimed runs with their journals, which nobody but their new owner can write to by now."""
+    journaled = [run.id for run in claimed if run.journaled]
+    journals = await checkpoint.journals_alone(db, "claim", journaled) if journaled else {}
+    versions = {run.task_id: run.declared_at for run in claimed}
+    declared = await declarations.of_versions(db, environment_id, versions) if versions else {}
     started: list[StartAttempt] = []
     damaged: list[Finish] = []
     for run in claimed:
-        journal = journals[run.id]
+        journal = journals.get(run.id, [])
         if isinstance(journal, CheckpointError):
             failure = Failure("checkpoint_invalid", journal.message, "CheckpointError", hint=journal.hint)
             damaged.append(Finish(run.id, run.lease_epoch, failure=failure))
         else:
-            started.append(_start(run, journal, lease_seconds))
+            started.append(_start(run, declared[run.task_id].declaration, journal, lease_seconds))
     if damaged:
         await finish(db, worker_id, damaged)
     return started
 
 
-async def _claim(
-    tx: Tx, environment_id: str, worker_id: str, task_ids: Sequence[str], limit: int, lease_seconds: float
-) -> list[Claimed]:
-    claimable = await ready.claimable(tx, environment_id, task_ids)
-    if not claimable:
-        return []
-    limit = await _within_limits(tx, environment_id, claimable, limit)
-    pairs = [(each.queue, each.task_id) for each in claimable]
-    claimed: list[Claimed] = []
-    for _ in range(_ROUNDS):
-        if len(claimed) >= limit:
-            break
-        claimed += await ready.claim(tx, environment_id, pairs, limit - len(claimed), worker_id, lease_seconds)
-    return claimed
-
-
-async def _within_limits(tx: Tx, environment_id: str, claimable: Sequence[Claimable], limit: int) -> int:
-    """Lock what is limited, in the house order, and lower `limit` to the slots that the environment has left."""
-    if claimable[0].environment_limit is not None:
-        most = await environment.lock(tx, environment_id)
-        if most is not None:
-            limit = min(limit, max(0, most - await lease.held_in_environment(tx, environment_id)))
-    limited = {each.queue for each in claimable if each.queue_limit is not None}
-    if limited and limit:
-        await queue.lock(tx, environment_id, sorted(limited))
-    return limit
-
-
-def _fact(run: Claimed, worker_id: str, journal: list[Checkpoint] | CheckpointError) -> event.Fact:
-    length = len(journal) if isinstance(journal, list) else None
-    data = {"worker": worker_id, "epoch": run.lease_epoch, "attempt": run.attempt, "checkpoints": length}
-    return run.id, "claimed", data
-
-
-def _start(run: Claimed, journal: list[Checkpoint], lease_seconds: float) -> StartAttempt:
-    declared = run.declaration
+def _start(run: Claimed, declared: TaskDeclaration, journal: list[Checkpoint], lease_seconds: float) -> StartAttempt:
     return StartAttempt(
         run_id=run.id,
         task_id=run.task_id,

@@ -2,6 +2,9 @@
 
 Runs that may end are locked together with whoever may wait for them, parents before children. So the last child wakes
 its parent in its own transaction, and of two last children exactly one does.
+
+Most runs complete and nobody waits for them. They end in one statement, which is a transaction by itself and compares
+the same things. It leaves all others as they are; `_finish` looks at those.
 """
 
 from __future__ import annotations
@@ -53,6 +56,32 @@ async def finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> list
 
     An output over 10 MB makes the run fail: nobody could be told of it otherwise.
     """
+
+    usual = {frame.run_id: frame for frame in frames if _is_usual(frame)}
+    done = await _complete(db, worker_id, usual) if usual else set[tuple[str, int]]()
+    rest = [frame for frame in frames if (frame.run_id, frame.epoch) not in done]
+    answers = iter(await _finish(db, worker_id, rest) if rest else ())
+    return [None if (frame.run_id, frame.epoch) in done else next(answers) for frame in frames]
+
+
+async def _complete(db: Database, worker_id: str, usual: Mapping[str, Finish]) -> set[tuple[str, int]]:
+    """End what simply completes; the (run, epoch) of those for which that was so."""
+    endings = [
+        (run_id, frame.epoch, frame.output, frame.output_type if frame.output is not None else None)
+        for run_id, frame in sorted(usual.items())
+    ]
+    done, freed = await run.complete(db, "finish_alone", worker_id, endings)
+    event.announce(db, ready=freed, runs=done)
+    return {(run_id, usual[run_id].epoch) for run_id in done}
+
+
+def _is_usual(frame: Finish) -> bool:
+    """Whether its run simply completes."""
+    return frame.failure is None and not frame.canceled and (frame.output is None or len(frame.output) <= LARGEST)
+
+
+async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> list[StepwellError | None]:
+    """Whatever it is: with a failure, with somebody who waits for the run, sent again, or without a lease."""
 
     async def body(tx: Tx) -> list[StepwellError | None]:
         states = await run.lock_family(tx, [frame.run_id for frame in frames])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import jsonschema_rs
@@ -25,6 +26,11 @@ async def load_schemas(tx: Tx, environment_id: str, tasks: dict[str, StoredTask]
     if unknown:
         for digest, schema in (await task.schemas(tx, environment_id, unknown)).items():
             _remember(digest, schema)
+
+
+def are_loaded(tasks: Iterable[StoredTask]) -> bool:
+    """Whether all their schemas are compiled."""
+    return all(not found.schema_digest or found.schema_digest in _compiled for found in tasks)
 
 
 def _remember(digest: str, schema: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Trigger: a run that was acknowledged is never lost, and one call makes one run.
 
-Thousands in one transaction. A request key makes HTTP retries of one call harmless, an idempotency key makes separate
-calls that mean the same harmless; both are unique rows, so that racing calls wait for one another and get one id.
+Thousands in one transaction, and most of them in one statement. A request key makes HTTP retries of one call harmless,
+an idempotency key makes separate calls that mean the same harmless; both are unique rows, so that racing calls wait for
+one another and get one id.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stepwell.engine.admit import Asked, Place, admit, check_word, store
+from stepwell.engine.admit import Asked, Place, admit, admit_remembered, check_word, is_word, store
 from stepwell.errors import Conflict, NotFound, StepwellError
 from stepwell.model.run import NewRun
 from stepwell.model.trigger import Triggered, TriggerRequest
@@ -33,18 +34,62 @@ async def trigger(db: Database, environment_id: str, requests: Sequence[TriggerR
     parent-ended), PayloadInvalid, PayloadTooLarge, ApiError (invalid-request).
     """
 
-    async def body(tx: Tx) -> list[Outcome]:
-        outcomes = await trigger_in(tx, environment_id, requests)
-        if any(isinstance(outcome, Triggered) and not outcome.cached for outcome in outcomes):
-            await event.notify(tx, ready=[environment_id])
+    ids = [new_id("run") for _ in requests]
+    made = await _store_usual(db, environment_id, requests, ids)
+    rest = [index for index, run_id in enumerate(ids) if run_id not in made]
+    outcomes: list[Outcome] = [Triggered(run_id) for run_id in ids]
+    if not rest:
         return outcomes
 
-    return await db.transact("trigger", body)
+    async def body(tx: Tx) -> list[Outcome]:
+        # Under the same ids: one of the runs may be there already, when a reply of Postgres was lost.
+        return await _trigger(tx, environment_id, [requests[index] for index in rest], [ids[index] for index in rest])
+
+    for index, outcome in zip(rest, await db.transact("trigger", body), strict=True):
+        outcomes[index] = outcome
+    return outcomes
+
+
+async def _store_usual(
+    db: Database, environment_id: str, requests: Sequence[TriggerRequest], ids: Sequence[str]
+) -> set[str]:
+    """Store in one statement, which is a transaction by itself, if all the requests are usual; the runs that are new.
+
+    Usual are runs without a parent and an idempotency key, which the declarations that are remembered admit, if these
+    are still the newest.
+    """
+    if not all(_is_usual(request) for request in requests):
+        return set()
+    keys = [(request.task_id, request.request_key) for request in requests if request.request_key is not None]
+    if len(set(keys)) < len(keys):
+        return set()
+    asked = [(request, Place(run_id)) for request, run_id in zip(requests, ids, strict=True)]
+    admitted = admit_remembered(environment_id, asked) if asked else None
+    if admitted is None:
+        return set()
+    runs, versions = admitted
+    request_keys = [request.request_key for request in requests]
+    made = await run.insert_alone(db, "trigger_alone", environment_id, runs, request_keys, versions)
+    if made:
+        event.announce(db, ready=[environment_id])
+    return made
+
+
+def _is_usual(request: TriggerRequest) -> bool:
+    if request.parent_id is not None or request.options.idempotency_key is not None:
+        return False
+    return request.request_key is None or is_word(request.request_key)
 
 
 async def trigger_in(tx: Tx, environment_id: str, requests: Sequence[TriggerRequest]) -> list[Outcome]:
-    """The same within a transaction; whoever calls it notifies."""
-    asked, refused = await _placed(tx, environment_id, requests)
+    """The same within a transaction."""
+    return await _trigger(tx, environment_id, requests, [new_id("run") for _ in requests])
+
+
+async def _trigger(
+    tx: Tx, environment_id: str, requests: Sequence[TriggerRequest], ids: Sequence[str]
+) -> list[Outcome]:
+    asked, refused = await _placed(tx, environment_id, requests, ids)
     outcomes: list[Outcome | None] = [*refused]
     admitted = await admit(tx, environment_id, asked)
     fresh: dict[int, NewRun] = {}
@@ -62,16 +107,16 @@ async def trigger_in(tx: Tx, environment_id: str, requests: Sequence[TriggerRequ
 
 
 async def _placed(
-    tx: Tx, environment_id: str, requests: Sequence[TriggerRequest]
+    tx: Tx, environment_id: str, requests: Sequence[TriggerRequest], ids: Sequence[str]
 ) -> tuple[list[Asked], list[StepwellError | None]]:
     """Each request with its place below its parent, if it has one. Holds off a cancel of the parents."""
     parents = {request.parent_id for request in requests if request.parent_id}
     found = await run.share(tx, environment_id, sorted(parents)) if parents else {}
     asked: list[Asked] = []
     refused: list[StepwellError | None] = []
-    for request in requests:
+    for request, run_id in zip(requests, ids, strict=True):
         error: StepwellError | None = None
-        place = Place(new_id("run"))
+        place = Place(run_id)
         if request.parent_id is not None:
             if request.parent_id not in found:
                 error = NotFound(f"there is no run {request.parent_id!r}", code="run-not-found", status=404)

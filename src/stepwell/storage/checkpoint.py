@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
@@ -32,13 +33,21 @@ async def append(
 
     Returns the runs whose entries are stored: where the lease is the worker's and the journal ends right before them.
     """
+    writes = sorted(writes, key=_run_of)
     ends = [(run_id, epoch, entries[0].seq) for run_id, epoch, entries in writes]
-    rows = [(*_columns(run_id, entry), entry.checksum()) for run_id, _, entries in writes for entry in entries]
+    rows = [
+        (*_columns(run_id, entry), epoch, entry.checksum(), place)
+        for place, (run_id, epoch, entries) in enumerate(writes, 1)
+        for entry in entries
+    ]
     try:
-        stored = await db.write_alone(name, _sql.append, worker_id, *transposed(ends, 3), *transposed(rows, 13))
+        stored = await db.write_alone(name, _sql.append, worker_id, *transposed(ends, 3), *transposed(rows, 15))
     except UniqueViolationError:  # the same write came twice at once; nothing of this statement is stored
         return set()
     return {row["run_id"] for row in stored}
+
+
+_run_of = itemgetter(0)
 
 
 def _columns(run_id: str, entry: Checkpoint) -> tuple[Any, ...]:
@@ -66,8 +75,19 @@ async def stored(tx: Tx, places: Sequence[Place]) -> dict[Place, tuple[int, byte
 
 async def journals(tx: Tx, run_ids: Sequence[str]) -> dict[str, list[Checkpoint] | CheckpointError]:
     """Whole journals, each in order. One that is not what was stored is given as the error that says so."""
+    return _judged(run_ids, await tx.fetch(_sql.journals, list(run_ids)))
+
+
+async def journals_alone(
+    db: Database, name: str, run_ids: Sequence[str]
+) -> dict[str, list[Checkpoint] | CheckpointError]:
+    """The same in one round trip."""
+    return _judged(run_ids, await db.read_alone(name, _sql.journals, list(run_ids)))
+
+
+def _judged(run_ids: Sequence[str], rows: Sequence[asyncpg.Record]) -> dict[str, list[Checkpoint] | CheckpointError]:
     found: dict[str, list[Checkpoint] | CheckpointError] = {run_id: [] for run_id in run_ids}
-    for row in await tx.fetch(_sql.journals, list(run_ids)):
+    for row in rows:
         journal = found[row["run_id"]]
         if isinstance(journal, CheckpointError):
             continue

@@ -194,17 +194,27 @@ class Database:
 
     async def _alone(self, name: str, statement: str, *args: Any) -> list[asyncpg.Record]:
         crashpoint(name, "before")
+        rows = await self._fetch(name, statement, *args)
+        crashpoint(name, "after_commit")
+        return rows
+
+    async def _fetch(self, name: str, statement: str, *args: Any) -> list[asyncpg.Record]:
         connection = await self._acquire()
         try:
-            rows = await Tx(name, connection).fetch(statement, *args)
-            crashpoint(name, "after_commit")
-            return rows
+            return await Tx(name, connection).fetch(statement, *args)
         except BaseException as error:
             if is_lost(error):
                 _drop(connection)
             raise
         finally:
             await self._pool.release(connection)
+
+    async def read_alone(self, name: str, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """One statement that only reads: one round trip where `read` takes three. Raises ConnectionFailed."""
+        if self._preamble:
+            async with self.read(name) as tx:
+                return await tx.fetch(statement, *args)
+        return await self._retried(name, partial(self._fetch, name, statement, *args))
 
     async def _retried(self, name: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
         for retry in range(RETRIES + 1):

@@ -41,9 +41,8 @@ async def set_paused(tx: Tx, environment_id: str, paused: bool) -> None:
 
 
 async def lock(tx: Tx, environment_id: str) -> int | None:
-    """Lock the environment before a claim that its limit binds, and return that limit."""
-    row = await tx.fetchrow(_sql.lock, environment_id)
-    return row["concurrency_limit"] if row else None
+    """Lock the environment before a claim, if its limit binds, and return that limit."""
+    return await tx.fetchval(_sql.lock, environment_id)
 
 
 async def insert_key(

@@ -10,7 +10,7 @@ import msgspec
 from stepwell.model.event import Event, EventKind
 from stepwell.storage import statements
 from stepwell.storage.columns import storable_tree, transposed
-from stepwell.storage.database import Tx
+from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("event")
 
@@ -51,3 +51,8 @@ async def notify(
     for channel, ids in ((READY, set(ready)), (CHILDREN, set(children)), (TOKENS, set(tokens)), (RUNS, set(runs))):
         if ids:
             tx.hint(channel, ids)
+
+
+def announce(db: Database, *, ready: Iterable[str] = (), runs: Iterable[str] = ()) -> None:
+    """The same for a statement that was a transaction by itself, and is committed."""
+    db.announcer.announce({channel: ids for channel, ids in ((READY, set(ready)), (RUNS, set(runs))) if ids})

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-import msgspec
+import asyncpg
 
-from stepwell.model.task import TaskDeclaration
 from stepwell.storage import statements
-from stepwell.storage.database import Tx
+from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("ready")
 
 
 @dataclass(frozen=True, slots=True)
-class Claimable:
-    """A queue that holds something of this task, and the limits that bind a claim of it (None: no limit)."""
-
-    queue: str
-    task_id: str
-    queue_limit: int | None
-    environment_limit: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run that was just leased."""
+    """A run that was just leased. journaled: it may have a journal. declared_at: version of its task's declaration."""
 
     id: str
     task_id: str
@@ -47,8 +37,18 @@ class Claimed:
     root_id: str
     idempotency_key: str | None
     seed: str
-    declaration: TaskDeclaration
+    journaled: bool
+    declared_at: datetime
     environment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one claim gave. wanted: how many runs it had seen. barred: it gave nothing, a limit must be locked first."""
+
+    claimed: list[Claimed]
+    wanted: int
+    barred: bool
 
 
 async def enqueue(tx: Tx, run_ids: Sequence[str]) -> None:
@@ -59,22 +59,45 @@ async def remove(tx: Tx, run_ids: Sequence[str]) -> None:
     await tx.execute(_sql.remove, list(run_ids))
 
 
-async def claimable(tx: Tx, environment_id: str, task_ids: Sequence[str]) -> list[Claimable]:
-    return [Claimable(**dict(row)) for row in await tx.fetch(_sql.claimable, environment_id, list(task_ids))]
+async def limited(tx: Tx, environment_id: str, task_ids: Sequence[str]) -> list[str]:
+    """Queues with a limit that hold something of these tasks, by name."""
+    return [row["name"] for row in await tx.fetch(_sql.limited, environment_id, list(task_ids))]
 
 
 async def claim(
-    tx: Tx, environment_id: str, pairs: Sequence[tuple[str, str]], limit: int, worker_id: str, lease_seconds: float
-) -> list[Claimed]:
-    """Lease up to `limit` runs of these (queue, task) pairs, in the order in which they are to start."""
-    queues, tasks = [queue for queue, _ in pairs], [task for _, task in pairs]
-    rows = await tx.fetch(_sql.claim, environment_id, queues, tasks, limit, worker_id, lease_seconds)
-    claimed: list[Claimed] = []
-    for row in rows:
-        columns = dict(row)
-        columns["declaration"] = msgspec.json.decode(columns["declaration"], type=TaskDeclaration)
-        claimed.append(Claimed(**columns))
-    return claimed
+    tx: Tx,
+    environment_id: str,
+    task_ids: Sequence[str],
+    limit: int,
+    worker_id: str,
+    lease_seconds: float,
+    environment_locked: bool,
+    queues_locked: Sequence[str],
+) -> Share:
+    """Lease up to `limit` runs of these tasks, in the order in which they are to start. What limits it is locked."""
+    locked = (list(queues_locked), environment_locked)
+    return _share(await tx.fetch(_sql.claim, environment_id, list(task_ids), limit, worker_id, lease_seconds, *locked))
+
+
+async def claim_alone(
+    db: Database,
+    name: str,
+    environment_id: str,
+    task_ids: Sequence[str],
+    limit: int,
+    worker_id: str,
+    lease_seconds: float,
+) -> Share:
+    """The same in one statement, where there is no limit."""
+    unlocked: tuple[list[str], bool] = ([], False)
+    args = (environment_id, list(task_ids), limit, worker_id, lease_seconds, *unlocked)
+    return _share(await db.write_alone(name, _sql.claim, *args))
+
+
+def _share(rows: Sequence[asyncpg.Record]) -> Share:
+    gate = rows[0]
+    claimed = [Claimed(*tuple(row)[2:]) for row in rows if row["id"] is not None]
+    return Share(claimed, gate["wanted"], gate["barred"])
 
 
 async def overdue(tx: Tx, limit: int) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import asyncpg
@@ -15,7 +16,7 @@ from stepwell.model.lifecycle import ACTIVE, TERMINAL
 from stepwell.model.run import NewRun, Run, RunDetail, RunFilter, RunOutcome, RunState
 from stepwell.storage import statements
 from stepwell.storage.columns import failure_column, failure_of, transposed, words
-from stepwell.storage.database import Tx
+from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("run")
 Row = asyncpg.Record
@@ -24,43 +25,63 @@ Row = asyncpg.Record
 # ── made ─────────────────────────────────────────────────────────────────────
 
 
-async def insert(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> dict[str, str]:
-    """Store runs in this order, and return the status of each that is new: "queued" or "delayed"."""
-    rows = [_columns(run) for run in runs]
-    made = await tx.fetch(_sql.insert, environment_id, *transposed(rows, 27))
-    return {row["id"]: row["status"] for row in made}
+_columns = attrgetter(
+    "id",
+    "task_id",
+    "queue",
+    "payload",
+    "payload_type",
+    "parent_id",
+    "root_id",
+    "depth",
+    "spawn_key",
+    "child_index",
+    "batch_id",
+    "batch_index",
+    "forked_from",
+    "forked_seq",
+    "concurrency_key",
+    "priority",
+    "max_attempts",
+    "max_duration",
+    "ttl",
+    "tags",
+    "metadata",
+    "idempotency_key",
+    "trigger_function",
+    "traceparent",
+    "test",
+    "delay",
+    "delay_until",
+)
+_TAGS = 19
 
 
-def _columns(run: NewRun) -> tuple[Any, ...]:
-    return (
-        run.id,
-        run.task_id,
-        run.queue,
-        run.payload,
-        run.payload_type,
-        run.parent_id,
-        run.root_id,
-        run.depth,
-        run.spawn_key,
-        run.child_index,
-        run.batch_id,
-        run.batch_index,
-        run.forked_from,
-        run.forked_seq,
-        run.concurrency_key,
-        run.priority,
-        run.max_attempts,
-        run.max_duration,
-        run.ttl,
-        words(run.tags),
-        run.metadata,
-        run.idempotency_key,
-        run.trigger_function,
-        run.traceparent,
-        run.test,
-        run.delay,
-        run.delay_until,
-    )
+async def insert(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> set[str]:
+    """Store runs in this order, claimable or put off, each with its event. Returns those that are new."""
+    return _ids(await tx.fetch(_sql.insert, environment_id, *_arrays(runs), [None] * len(runs), [], []))
+
+
+async def insert_alone(
+    db: Database,
+    name: str,
+    environment_id: str,
+    runs: Sequence[NewRun],
+    request_keys: Sequence[str | None],
+    versions: Mapping[str, datetime],
+) -> set[str]:
+    """The same in one statement, together with each run's request key, if the declarations still have these versions.
+
+    Returns the runs that are new. Of the others nothing is stored, not even the key, which is another run's.
+    """
+    keys = (request_keys, list(versions), list(versions.values()))
+    return _ids(await db.write_alone(name, _sql.insert, environment_id, *_arrays(runs), *keys))
+
+
+def _arrays(runs: Sequence[NewRun]) -> list[Sequence[Any]]:
+    columns: list[Sequence[Any]] = [*zip(*map(_columns, runs), strict=True)]
+    columns[_TAGS] = [words(tags) if tags else "{}" for tags in columns[_TAGS]]
+    return columns
 
 
 async def lineage(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
@@ -139,6 +160,18 @@ async def finish(tx: Tx, endings: Sequence[Ending], left_by: str) -> set[str]:
         (e.run_id, e.epoch, e.status, e.output, e.output_type, failure_column(e.failure), e.crashes) for e in endings
     ]
     return _ids(await tx.fetch(_sql.finish, *transposed(rows, 7), left_by))
+
+
+async def complete(
+    db: Database, name: str, worker_id: str, endings: Sequence[tuple[str, int, bytes | None, str | None]]
+) -> tuple[set[str], set[str]]:
+    """End runs as completed in one statement, given as (run, epoch, output, its type) in the order of their ids.
+
+    Returns the runs that it ended, which are those that the worker held and that have no parent; and the environments
+    in which a limited slot came free.
+    """
+    rows = await db.write_alone(name, _sql.complete, worker_id, *transposed(endings, 4))
+    return _ids(rows), set(rows[0]["freed"] if rows else ())
 
 
 async def cancel(tx: Tx, ids: Sequence[str], reason: str | None) -> set[str]:

@@ -10,27 +10,28 @@ RETURNING run_id, seq
 
 -- name: append
 -- The same where nothing is unusual, as a transaction by itself: appends to those journals that end right before the
--- first entry given, under leases that it holds against rescue and cancel until the commit. Returns those runs; of others
--- nothing is stored. An entry that somebody else stores meanwhile breaks the whole statement. $1 worker; arrays of
--- runs: $2 run, $3 epoch, $4 first seq; arrays of entries from $5 on. The LIMIT cuts nothing off: with it a plan for any
--- arrays costs what one for these arrays does, so Postgres keeps it, and need not plan longer than it works.
+-- first entry given, under leases that it holds against rescue and cancel until the commit, locked in the order of the
+-- arrays, which is that of the runs. Returns those runs; of others nothing is stored. An entry that somebody else stores
+-- meanwhile breaks the whole statement. $1 worker; arrays of runs: $2 run, $3 epoch, $4 first seq; arrays of entries from
+-- $5 on, $19 with their place in the former arrays.
 WITH held AS MATERIALIZED (
-    SELECT run_id, epoch FROM lease WHERE worker_id = $1 AND run_id = ANY($2) ORDER BY run_id FOR KEY SHARE
+    SELECT f.run_id, f.first, f.place
+    FROM unnest($2::text[], $3::integer[], $4::integer[]) WITH ORDINALITY AS f (run_id, epoch, first, place)
+    JOIN lease ON lease.run_id = f.run_id AND lease.epoch = f.epoch AND lease.worker_id = $1
+    FOR KEY SHARE OF lease
 ), fit AS MATERIALIZED (
-    SELECT held.run_id, held.epoch
-    FROM (SELECT * FROM unnest($2::text[], $3::integer[], $4::integer[]) LIMIT cardinality($2))
-         AS f (run_id, epoch, first)
-    JOIN held ON held.run_id = f.run_id AND held.epoch = f.epoch
-    WHERE f.first = coalesce((SELECT max(seq) + 1 FROM checkpoint WHERE checkpoint.run_id = f.run_id), 0)
+    SELECT run_id, place FROM held
+    WHERE first = coalesce((SELECT max(seq) + 1 FROM checkpoint WHERE checkpoint.run_id = held.run_id), 0)
 ), stored AS (
-    INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint,
-                            checksum, epoch)
-    SELECT entry.*, fit.epoch
+    INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
+                            checksum)
+    SELECT run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch, checksum
     FROM unnest($5::text[], $6::integer[], $7::text[], $8::text[], $9::text[], $10::double precision[],
                 $11::double precision[], $12::bytea[], $13::text[], $14::integer[], $15::boolean[], $16::bytea[],
-                $17::bytea[])
-         AS entry (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, checksum)
-    JOIN fit ON fit.run_id = entry.run_id
+                $17::integer[], $18::bytea[], $19::bigint[])
+         AS entry (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
+                   checksum, place)
+    WHERE place = ANY(ARRAY(SELECT place FROM fit))
 )
 SELECT run_id FROM fit
 

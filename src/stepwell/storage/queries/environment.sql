@@ -23,8 +23,8 @@ UPDATE environment SET concurrency_limit = $2 WHERE id = $1
 UPDATE environment SET paused = $2 WHERE id = $1
 
 -- name: lock
--- Locks the environment's row for a claim that its limit binds. The first lock of the house order.
-SELECT concurrency_limit, paused FROM environment WHERE id = $1 FOR NO KEY UPDATE
+-- Locks the environment's row for a claim, if its limit binds. The first lock of the house order.
+SELECT concurrency_limit FROM environment WHERE id = $1 AND concurrency_limit IS NOT NULL FOR NO KEY UPDATE
 
 -- name: insert_key
 -- Stores a new key's hash. $1 id, $2 environment, $3 name, $4 hash, $5 hint, $6 expires_at.

@@ -1,27 +1,55 @@
 -- name: insert
--- Makes runs in the order of the arrays. A run whose id exists stays as it is. Returns the ids made.
-INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, parent_id, root_id, depth, spawn_key,
-                 child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts,
-                 max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, delayed_until,
-                 expires_at)
-SELECT r.id, $1, r.task_id, r.queue, CASE WHEN moment.delayed_until > now() THEN 'delayed' ELSE 'queued' END,
-       r.payload, r.payload_type, r.parent_id, r.root_id, r.depth, r.spawn_key, r.child_index, r.batch_id, r.batch_index,
-       r.forked_from, r.forked_seq, r.concurrency_key, r.priority, r.max_attempts, r.max_duration, r.ttl,
-       r.tags::text[], r.metadata, r.idempotency_key, r.trigger_function, r.traceparent, r.test, moment.delayed_until,
-       coalesce(greatest(moment.delayed_until, now()), now()) + make_interval(secs => r.ttl)
-FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[],
-            $10::text[], $11::integer[], $12::text[], $13::integer[], $14::text[], $15::integer[], $16::text[],
-            $17::integer[], $18::integer[], $19::double precision[], $20::double precision[], $21::text[], $22::bytea[],
-            $23::text[], $24::text[], $25::text[], $26::boolean[], $27::double precision[], $28::double precision[])
-     WITH ORDINALITY
-     AS r (id, task_id, queue, payload, payload_type, parent_id, root_id, depth, spawn_key, child_index, batch_id,
-           batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts, max_duration, ttl, tags,
-           metadata, idempotency_key, trigger_function, traceparent, test, delay, delay_until, place)
-CROSS JOIN LATERAL (
-    SELECT coalesce(now() + make_interval(secs => r.delay), to_timestamp(r.delay_until)) AS delayed_until) AS moment
-ORDER BY r.place
-ON CONFLICT (id) DO NOTHING
-RETURNING id, status
+-- Makes runs in the order of the arrays, claimable or put off, each with its event and its request key. Nothing of a run is made whose id exists or whose key is taken, and nothing at all if a declaration is not the
+-- one given. Returns the ids made. $1 environment; arrays: $2 to $29 of runs, $30 task and $31 version of declarations.
+WITH given AS (
+    SELECT r.*, coalesce(now() + make_interval(secs => r.delay), to_timestamp(r.delay_until)) AS delayed_until
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[],
+                $10::text[], $11::integer[], $12::text[], $13::integer[], $14::text[], $15::integer[], $16::text[],
+                $17::integer[], $18::integer[], $19::double precision[], $20::double precision[], $21::text[],
+                $22::bytea[], $23::text[], $24::text[], $25::text[], $26::boolean[], $27::double precision[],
+                $28::double precision[], $29::text[])
+         WITH ORDINALITY
+         AS r (id, task_id, queue, payload, payload_type, parent_id, root_id, depth, spawn_key, child_index, batch_id,
+               batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts, max_duration, ttl, tags,
+               metadata, idempotency_key, trigger_function, traceparent, test, delay, delay_until, request_key, place)
+    WHERE NOT EXISTS (
+        SELECT FROM unnest($30::text[], $31::timestamptz[]) AS known (task_id, version)
+        WHERE NOT EXISTS (SELECT FROM task WHERE task.environment_id = $1 AND task.id = known.task_id
+                          AND task.updated_at = known.version))
+), keyed AS (
+    INSERT INTO request_key (environment_id, task_id, key, run_id, expires_at)
+    SELECT $1, task_id, request_key, id, now() + interval '24 hours' FROM given WHERE request_key IS NOT NULL
+    ORDER BY task_id, request_key
+    ON CONFLICT (environment_id, task_id, key) DO UPDATE SET run_id = excluded.run_id, expires_at = excluded.expires_at
+    WHERE request_key.expires_at <= now()
+    RETURNING run_id
+), made AS (
+    INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, parent_id, root_id, depth,
+                     spawn_key, child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority,
+                     max_attempts, max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent,
+                     test, delayed_until, expires_at)
+    SELECT id, $1, task_id, queue, CASE WHEN delayed_until > now() THEN 'delayed' ELSE 'queued' END, payload,
+           payload_type, parent_id, root_id, depth, spawn_key, child_index, batch_id, batch_index, forked_from,
+           forked_seq, concurrency_key, priority, max_attempts, max_duration, ttl, tags::text[], metadata,
+           idempotency_key, trigger_function, traceparent, test, delayed_until,
+           coalesce(greatest(delayed_until, now()), now()) + make_interval(secs => ttl)
+    FROM given WHERE request_key IS NULL OR id IN (SELECT run_id FROM keyed)
+    ORDER BY place
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, number, status, queue, task_id, priority, expires_at, delayed_until, parent_id, forked_from, forked_seq
+), queued AS (
+    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
+    SELECT id, $1, queue, task_id, false, priority, number, expires_at FROM made WHERE status = 'queued'
+), put_off AS (
+    INSERT INTO delayed (run_id, due_at) SELECT id, delayed_until FROM made WHERE status = 'delayed'
+), told AS (
+    INSERT INTO event (run_id, kind, data)
+    SELECT id, 'triggered', CASE WHEN coalesce(parent_id, forked_from) IS NULL AND delayed_until IS NULL THEN '{}'
+               ELSE jsonb_strip_nulls(jsonb_build_object('parent', parent_id, 'delayed_until', delayed_until,
+                                                         'forked_from', forked_from, 'forked_seq', forked_seq)) END
+    FROM made
+)
+SELECT id FROM made
 
 -- name: lineage
 -- Where these runs stand in their trees, for their new children.
@@ -114,20 +142,51 @@ RETURNING run.id
 -- name: finish
 -- executing -> completed, failed or canceled. Arrays: $1 run, $2 epoch, $3 status, $4 output, $5 its type, $6 failure,
 -- $7 crashes; $8 the verb.
-WITH f AS (
-    SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::text[], $6::jsonb[], $7::integer[])
-                  AS f (id, epoch, status, output, output_type, failure, crashes)
-), ended AS (
-    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch
-    RETURNING lease.run_id, lease.epoch, lease.claimed_at, lease.expires_at
+WITH ended AS (
+    DELETE FROM lease
+    USING unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::text[], $6::jsonb[], $7::integer[])
+          AS f (id, epoch, status, output, output_type, failure, crashes)
+    WHERE lease.run_id = f.id AND lease.epoch = f.epoch
+    RETURNING f.*, lease.claimed_at, lease.expires_at
 )
-UPDATE run SET status = f.status, output = f.output, output_type = f.output_type, failure = f.failure,
-               crashes = f.crashes, worker_id = NULL, left_by = $8, attempt_open = false,
+UPDATE run SET status = ended.status, output = ended.output, output_type = ended.output_type, failure = ended.failure,
+               crashes = ended.crashes, worker_id = NULL, left_by = $8, attempt_open = false,
                finished_at = clock_timestamp(), updated_at = clock_timestamp(),
                executed = executed + extract(epoch FROM least(clock_timestamp(), ended.expires_at) - ended.claimed_at)
-FROM f JOIN ended ON ended.run_id = f.id
-WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch
+FROM ended
+WHERE run.id = ended.id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
 RETURNING run.id
+
+-- name: complete
+-- The usual end, as a transaction by itself: executing -> completed, with all that goes with it, for runs without a
+-- parent, for whom nobody waits. Locks them in the order of the arrays, which is that of their ids. A lease is ended only
+-- under its run's lock, so the one that is read here is still there. Returns the runs that it ended; others are as they
+-- were; and the environments in which a slot came free that somebody may wait for. $1 worker; arrays: $2 run, $3 epoch,
+-- $4 output, $5 its type.
+WITH done AS (
+    UPDATE run SET status = 'completed', output = f.output, output_type = f.output_type, worker_id = NULL,
+                   left_by = 'finish', attempt_open = false, finished_at = clock_timestamp(),
+                   updated_at = clock_timestamp(),
+                   executed = executed + extract(epoch FROM least(clock_timestamp(), lease.expires_at) - claimed_at)
+    FROM unnest($2::text[], $3::integer[], $4::bytea[], $5::text[]) AS f (id, epoch, output, output_type)
+    JOIN lease ON lease.run_id = f.id AND lease.epoch = f.epoch
+    WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
+      AND run.parent_id IS NULL
+    RETURNING run.id, run.environment_id, run.queue, run.attempt
+), freed AS (
+    DELETE FROM lease USING done WHERE lease.run_id = done.id
+), tried AS (
+    UPDATE attempt SET outcome = 'completed', ended_at = clock_timestamp()
+    FROM done WHERE attempt.run_id = done.id AND attempt.number = done.attempt AND attempt.outcome = 'open'
+), told AS (
+    INSERT INTO event (run_id, kind, data) SELECT id, 'completed', jsonb_build_object('attempt', attempt) FROM done
+)
+SELECT id, ARRAY(
+    SELECT slot.environment_id FROM (SELECT DISTINCT environment_id, queue FROM done) AS slot
+    JOIN queue ON queue.environment_id = slot.environment_id AND queue.name = slot.queue
+    JOIN environment ON environment.id = slot.environment_id
+    WHERE queue.concurrency_limit IS NOT NULL OR environment.concurrency_limit IS NOT NULL) AS freed
+FROM done
 
 -- name: cancel
 -- Any status that is not terminal -> canceled, with all that could wake it. Deleting the lease waits for journal writes
