@@ -10,9 +10,11 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx2
 
 from stepwell.client import fleet, runs, triggering
+from stepwell.client.async_lines import AsyncLines
 from stepwell.client.connection import find_connection
 from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
 from stepwell.client.handles import BatchHandle, RunHandle
+from stepwell.client.lines import goes_direct
 from stepwell.client.options import Duration, TriggerFields
 from stepwell.client.retrying import delay_after_reply, delay_after_silence
 from stepwell.client.runs import Filter
@@ -52,9 +54,10 @@ class Stepwell:
             ConfigError: no server is named, or no key.
         """
         self._connection = find_connection(url, api_key)
-        self._http = httpx2.AsyncClient(
-            base_url=self._connection.url, headers=headers_of(self._connection), transport=transport
-        )
+        headers = headers_of(self._connection)
+        self._http = httpx2.AsyncClient(base_url=self._connection.url, headers=headers, transport=transport)
+        direct = transport is None and goes_direct(self._connection.url)
+        self._lines = AsyncLines(self._connection.url, headers) if direct else None
         self.runs = Runs(self)
         self.dead = DeadLetters(self)
 
@@ -112,6 +115,8 @@ class Stepwell:
     async def aclose(self) -> None:
         """Closes its connections."""
         await self._http.aclose()
+        if self._lines is not None:
+            await self._lines.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,18 +175,23 @@ class Stepwell:
                 await asyncio.sleep(delay)
             tried += 1
             try:
-                response = await self._http.request(
-                    call.method, call.url, content=call.content, headers=call.headers, timeout=timeout_of(call)
-                )
+                reply = await self._sent(call)
             except httpx2.TransportError as error:
                 delay = delay_after_silence(call, tried, sent=was_sent(error))
                 if delay is None:
                     raise_silence(self._connection, call, error, tried)
             else:
-                reply = reply_of(response)
                 delay = delay_after_reply(call, reply, tried)
                 if delay is None:
                     return reply
+
+    async def _sent(self, call: Call) -> Reply:
+        timeout = timeout_of(call)
+        if self._lines is not None:
+            return await self._lines.send(call, timeout)
+        return reply_of(
+            await self._http.request(call.method, call.url, content=call.content, headers=call.headers, timeout=timeout)
+        )
 
 
 class Runs:
