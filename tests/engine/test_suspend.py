@@ -185,3 +185,30 @@ async def test_a_suspension_that_waits_for_nothing_is_refused_and_spoils_no_othe
     assert [type(answer) for answer in answers[:2]] == [CheckpointError, type(None)]
     assert await world.status(bad.run_id) == "executing"
     await finish(world.db, world.worker, [Finish(bad.run_id, bad.epoch)])
+
+
+async def test_timers_cancels_and_new_waits_race_and_each_run_is_woken_once_for_each_wait(world: World) -> None:
+    for _ in range(10):
+        attempts = [await world.started() for _ in range(8)]
+        for attempt in attempts:
+            await world.suspend(attempt, Wait("t", "timer", due_at=1.0), Wait("u", "timer", due_at=LATER))
+        # Those with a wait that is over went back at once: they wait again, and time passes.
+        again = {attempt.run_id: attempt for attempt in await world.claim(8)}
+        for attempt in again.values():
+            await world.suspend(attempt, Wait("t", "timer", due_at=LATER), Wait("u", "timer", due_at=LATER))
+        await world.timers_fire()
+        victim = attempts[0].run_id
+        *woken, outcome = await asyncio.gather(
+            wake.wake_due(world.db, 3),
+            wake.wake_due(world.db, 3),
+            wake.wake_due(world.db),
+            cancel.cancel(world.db, world.environment_id, victim, None),
+        )
+        rest = await wake.wake_due(world.db)
+        assert sum(woken) + rest in (7, 8)
+        assert outcome.won
+        assert await world.sql("SELECT FROM wait") == []
+        for attempt in attempts[1:]:
+            assert (await world.kinds(attempt.run_id)).count("woken") == 2
+        for attempt in await world.claim(8):
+            await world.finish(attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_no_statement_locks_harder_than_it_must() -> None:
         for noun, name in EVERY
         if "FOR UPDATE" in (sql := statements.load(noun)[name]) and "FOR UPDATE OF ready" not in sql
     ]
-    assert sorted(hard) == ["lease.still_of_workers", "lease.still_overdue"]
+    assert sorted(hard) == ["lease.still_of_workers", "lease.still_overdue", "wait.wake"]
 
 
 # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,13 +144,15 @@ async def test_looking_for_claimable_pairs_skips_along_the_index(crowded: World)
 
 @pytest.mark.parametrize(
     ("noun", "name", "index"),
-    [("ready", "due", "delayed_due"), ("ready", "overdue", "ready_expiry"), ("wait", "due", "wait_due")],
+    [("ready", "due", "delayed_due"), ("ready", "overdue", "ready_expiry"), ("wait", "wake", "wait_due")],
 )
 async def test_what_time_does_is_found_by_an_index(crowded: World, noun: str, name: str, index: str) -> None:
     if noun == "wait":
         await crowded.sql("INSERT INTO wait SELECT id, 't', 'timer', now() + number * interval '1 s' FROM run")
         await crowded.sql("ANALYZE wait")
-    assert index in await explain(crowded.db, noun, name, 100)
+    plan = await explain(crowded.db, noun, name, 100)
+    assert index in plan
+    assert re.search(r"Index Cond: \(.* <= statement_timestamp\(\)\)", plan), "it reads what is not due yet as well"
 
 
 async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:

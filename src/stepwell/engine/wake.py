@@ -1,7 +1,7 @@
 """Wake: a suspended run goes back to the queue once one of its waits is satisfied, exactly once.
 
-Whoever satisfies a wait locks the waiting run first and looks at its waits in a later statement, as `suspend` does; so
-either the one or the other sees that the waiting is over, and no wake-up is lost in between.
+Whoever satisfies a wait for children locks the waiting run first and looks at its waits in a later statement, as
+`suspend` does; so either the one or the other sees that the waiting is over, and no wake-up is lost in between.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ async def wake_due(db: Database, limit: int = 500, *, sweep: bool = True) -> int
     children of another run that were canceled.
     """
 
+    woken = await wait.wake(db, "wake", limit)
+    if woken:
+        db.announcer.announce({event.READY: woken})
+    return sum(woken.values()) + (await _sweep(db, limit) if sweep else 0)
+
+
+async def _sweep(db: Database, limit: int) -> int:
     async def body(tx: Tx) -> int:
-        due = await wait.due(tx, limit)
-        if sweep:
-            due += await wait.children_over(tx, limit)
-            due += await wait.tokens_closed(tx, limit)
-        states = await run.lock_free(tx, due) if due else {}
+        over = await wait.children_over(tx, limit) + await wait.tokens_closed(tx, limit)
+        states = await run.lock_free(tx, over) if over else {}
         woken = await wake_satisfied(tx, [run_id for run_id, state in states.items() if state.status == "waiting"])
         await event.notify(tx, ready={states[run_id].environment_id for run_id in woken})
         return len(woken)

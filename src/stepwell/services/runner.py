@@ -26,6 +26,7 @@ from stepwell.storage.database import Database
 
 SWEEP_SECONDS = 1.0
 _SHORTEST = 0.02  # between two looks that did nothing, though something is due: somebody else is at it
+_GATHER = 0.002  # between two looks that did something: what is due within that time is done together
 _LONGEST_PAUSE = 30.0
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Loop:
         """Do what is due; the seconds until the next look."""
         try:
             done = await self._service.run_once(self._db)
-            pause = 0.0 if done >= self._service.batch else await self._until_due()
+            pause = 0.0 if done >= self._service.batch else await self._until_due(_GATHER if done else _SHORTEST)
             self._failures = 0
             return pause
         except Exception as error:  # noqa: BLE001 - the loop of a service: logged, and tried again after a pause
@@ -75,10 +76,10 @@ class Loop:
             _log.warning("%s failed, again in %.1f s: %s", self._service.name, pause, error, exc_info=not known)
             return pause
 
-    async def _until_due(self) -> float:
+    async def _until_due(self, shortest: float) -> float:
         regular = self._sweep * random.uniform(0.8, 1.0)
         due = await self._service.next_due(self._db)
-        return regular if due is None else max(_SHORTEST, min(regular, due))
+        return regular if due is None else max(shortest, min(regular, due))
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stepwell.model.wait import Wait
 from stepwell.storage import statements
 from stepwell.storage.columns import transposed
-from stepwell.storage.database import Tx
+from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("wait")
 
@@ -23,9 +23,9 @@ async def insert_retry(tx: Tx, delays: Sequence[tuple[str, float]]) -> None:
     await tx.execute(_sql.insert_retry, *transposed(delays, 2))
 
 
-async def due(tx: Tx, limit: int) -> list[str]:
-    """Runs with a timer or a retry that is due."""
-    return [row["run_id"] for row in await tx.fetch(_sql.due, limit)]
+async def wake(db: Database, name: str, limit: int) -> dict[str, int]:
+    """Queue the runs whose timer or retry is due, in one statement. How many in which environment."""
+    return {row["environment_id"]: row["amount"] for row in await db.write_alone(name, _sql.wake, limit)}
 
 
 async def children_over(tx: Tx, limit: int) -> list[str]:

@@ -117,7 +117,7 @@ ORDER BY taken.resumed DESC, taken.priority DESC, taken.number
 
 -- name: overdue
 -- Runs that no worker took within their ttl.
-SELECT run_id FROM ready WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT $1
+SELECT run_id FROM ready WHERE expires_at <= statement_timestamp() ORDER BY expires_at LIMIT $1
 
 -- name: next_expiry
 -- Seconds until the next of them, null: none.
@@ -130,7 +130,7 @@ ON CONFLICT (run_id) DO UPDATE SET due_at = excluded.due_at
 
 -- name: due
 -- Delayed runs whose time has come.
-SELECT run_id FROM delayed WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1
+SELECT run_id FROM delayed WHERE due_at <= statement_timestamp() ORDER BY due_at LIMIT $1
 
 -- name: next_due
 -- Seconds until the next delay is over, null: none.

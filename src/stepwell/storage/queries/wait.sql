@@ -12,9 +12,32 @@ INSERT INTO wait (run_id, key, kind, due_at)
 SELECT run_id, 'retry', 'retry', clock_timestamp() + make_interval(secs => seconds)
 FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
 
--- name: due
--- Runs with a timer or a retry that is due.
-SELECT run_id FROM wait WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1
+-- name: wake
+-- waiting -> queued for at most $1 waits that are due, passing over what somebody else has locked. A wait that could be
+-- locked was not ended meanwhile, so its run still waits for it. statement_timestamp() can be looked up in the index,
+-- as clock_timestamp() cannot: how many are not due yet makes no difference. Environments of what was woken, and how many.
+WITH due AS MATERIALIZED (
+    SELECT wait.run_id, wait.key, wait.kind, wait.due_at
+    FROM wait JOIN run ON run.id = wait.run_id
+    WHERE wait.due_at <= statement_timestamp() AND run.status = 'waiting'
+    ORDER BY wait.due_at
+    LIMIT $1
+    FOR UPDATE OF wait SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
+), over AS (
+    DELETE FROM wait WHERE run_id = ANY(ARRAY(SELECT run_id FROM due))  -- an array keeps the planner at the index
+), woken AS (
+    UPDATE run SET status = 'queued', updated_at = clock_timestamp()
+    WHERE id = ANY(ARRAY(SELECT run_id FROM due)) AND status = 'waiting'
+    RETURNING id, environment_id, queue, task_id, attempt_open, priority, number
+), enqueued AS (
+    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number)
+    SELECT id, environment_id, queue, task_id, attempt_open, priority, number FROM woken
+), told AS (
+    INSERT INTO event (run_id, kind, data)
+    SELECT DISTINCT ON (run_id) run_id, 'woken', jsonb_build_object('key', key, 'reason', kind)
+    FROM due ORDER BY run_id, due_at, key
+)
+SELECT environment_id, count(*) AS amount FROM woken GROUP BY environment_id
 
 -- name: children_over
 -- Sweep: runs that wait for children of whom none is open any more.
