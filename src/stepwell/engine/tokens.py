@@ -204,6 +204,12 @@ async def get(db: Database, environment_id: str, token_id: str) -> Token:
     return found
 
 
+async def linked(db: Database, token_id: str) -> tuple[Token, str | None] | None:
+    """A token of whatever environment, and the task that asks: for whoever shows a valid link to its page."""
+    async with db.read("linked_token") as tx:
+        return await token.linked(tx, token_id)
+
+
 async def list_tokens(
     db: Database,
     environment_id: str,

@@ -12,13 +12,14 @@ from stepwell.protocol.operations import WORKER
 from stepwell.server.answers import refused, request_id_of
 from stepwell.server.auth import authorize
 from stepwell.server.backend import Backend, backend_of
+from stepwell.server.pages.token import ROUTES as PAGES
 from stepwell.server.routes import HANDLERS
 from stepwell.server.routing import RawPaths, no_such_method, no_such_path, routes_for
 
 
 def create_app(backend: Backend) -> ASGIApp:
     """The application on an open backend."""
-    routes: list[BaseRoute] = [*routes_for(HANDLERS), WebSocketRoute(WORKER.path, _worker)]
+    routes: list[BaseRoute] = [*routes_for(HANDLERS), *PAGES, WebSocketRoute(WORKER.path, _worker)]
     app = Starlette(routes=routes, exception_handlers={404: no_such_path, 405: no_such_method})
     app.router.redirect_slashes = False
     app.state.backend = backend

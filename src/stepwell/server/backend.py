@@ -16,7 +16,9 @@ from stepwell.server.gateway import Gateway
 from stepwell.server.hints import Hints
 from stepwell.server.settings import Settings
 from stepwell.server.triggers import Triggers
-from stepwell.services.runner import running
+from stepwell.services.notices import notice_services
+from stepwell.services.runner import every_service, running
+from stepwell.services.service import Service
 from stepwell.storage.announcer import Announcer
 from stepwell.storage.database import Database
 from stepwell.storage.event import CHILDREN, READY, RUNS
@@ -62,11 +64,16 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
         hints = Hints(settings.poll)
         gateway = await stack.enter_async_context(Gateway(db, settings, hints))
         _listen(db.announcer, listener, gateway, hints)
-        await stack.enter_async_context(running(db, settings.sweep))
+        await stack.enter_async_context(running(db, settings.sweep, _services(settings)))
         triggers = Triggers(db)
         stack.push_async_callback(triggers.close)
         loop = asyncio.get_running_loop()
         yield Backend(settings, db, listener, Authenticator(db), hints, gateway, triggers, loop)
+
+
+def _services(settings: Settings) -> list[Service]:
+    public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
+    return [*every_service(), *notice_services(settings.notices, public_url, settings.notice_lead)]
 
 
 def _listen(announcer: Announcer, listener: Listener, gateway: Gateway, hints: Hints) -> None:

@@ -12,7 +12,8 @@ import structlog
 from stepwell.errors import ConfigError
 
 _LEVELS = ("debug", "info", "warning", "error")
-_QUIET = ("uvicorn.access", "uvicorn.error", "websockets")
+# Some say too much, and an HTTP client says whole addresses, of which those of notices are secrets.
+_QUIET = ("uvicorn.access", "uvicorn.error", "websockets", "httpx2", "httpcore2", "httpcore")
 
 
 def configure_log(level: str, form: str) -> None:

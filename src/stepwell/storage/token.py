@@ -81,6 +81,17 @@ async def get(tx: Tx, environment_id: str, token_id: str) -> Token | None:
     return _token(row) if row else None
 
 
+async def linked(tx: Tx, token_id: str) -> tuple[Token, str | None] | None:
+    """A token of whatever environment, and the task that asks; for whoever holds the link to its page."""
+    row = await tx.fetchrow(_sql.linked, token_id)
+    return (_token(row), row["task_id"]) if row else None
+
+
+async def by_ids(tx: Tx, token_ids: Sequence[str]) -> dict[str, Token]:
+    """These tokens, of whatever environments."""
+    return {row["id"]: _token(row) for row in await tx.fetch(_sql.by_ids, list(token_ids))}
+
+
 async def closed_by_request(tx: Tx, token_id: str) -> str | None:
     """The key of the request that closed it."""
     return await tx.fetchval(_sql.closed_by_request, token_id)

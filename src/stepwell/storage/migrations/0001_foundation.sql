@@ -243,6 +243,25 @@ CREATE INDEX token_tagged ON token USING gin (tags) WHERE tags <> '{}';
 CREATE UNIQUE INDEX token_idempotency ON token (environment_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE UNIQUE INDEX token_request ON token (environment_id, created_by_request) WHERE created_by_request IS NOT NULL;
 
+-- Who is to be told of a token. Written with the token itself, so that no crash loses it, and no rollback leaves it.
+CREATE TABLE notice (
+    id                 text PRIMARY KEY,                                 -- also of the message, the same at each try
+    environment_id     text NOT NULL REFERENCES environment,
+    token_id           text NOT NULL REFERENCES token ON DELETE CASCADE,
+    occasion           text NOT NULL CHECK (occasion IN ('created', 'expiring')),
+    target             text,                                             -- null: who is told is yet to be decided
+    tries              integer NOT NULL DEFAULT 0 CHECK (tries >= 0),
+    due_at             timestamptz DEFAULT clock_timestamp(),
+    outcome            text CHECK (outcome IN ('delivered', 'skipped', 'failed')),
+    problem            text,
+    ended_at           timestamptz,
+    UNIQUE (token_id, occasion, target),
+    CHECK ((due_at IS NULL) = (outcome IS NOT NULL)),
+    CHECK ((due_at IS NULL) = (ended_at IS NOT NULL)),
+    CHECK (target IS NOT NULL OR outcome IS NULL)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX notice_due ON notice (target, due_at) WHERE due_at IS NOT NULL;
+
 -- ── history: append-only ───────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE checkpoint (

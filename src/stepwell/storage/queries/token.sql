@@ -1,6 +1,7 @@
 -- name: insert
 -- Makes tokens; one that is there stays as it is. Arrays: $1 id, $2 environment, $3 run, $4 key, $5 title, $6 data,
--- $7 answer schema, $8 tags, $9 seconds until it times out.
+-- $7 answer schema, $8 tags, $9 seconds until it times out. What is made is announced (notice) in the same statement.
+WITH made AS (
 INSERT INTO token (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout_at)
 SELECT id, environment_id, run_id, key, title, data, answer_schema, tags::text[],
        clock_timestamp() + make_interval(secs => timeout)
@@ -8,6 +9,9 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::byte
             $9::double precision[])
      AS t (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout)
 ON CONFLICT (id) DO NOTHING
+RETURNING id, environment_id)
+INSERT INTO notice (id, environment_id, token_id, occasion)
+SELECT 'new_' || id, environment_id, id, 'created' FROM made
 
 -- name: free_key
 -- Takes an idempotency key from a token whose claim to it is over.
@@ -16,13 +20,19 @@ WHERE environment_id = $1 AND idempotency_key = $2 AND idempotency_expires_at <=
 
 -- name: make
 -- Makes a token from outside: $1 id, $2 environment, $3 title, $4 data, $5 answer schema, $6 tags, $7 seconds until it
--- times out, $8 idempotency key, $9 for so many seconds, $10 request. No row: one of the keys is another token's.
+-- times out, $8 idempotency key, $9 for so many seconds, $10 request. No row: one of the keys is another token's. What is
+-- made is announced (notice) in the same statement.
+WITH made AS (
 INSERT INTO token (id, environment_id, title, data, answer_schema, tags, timeout_at, idempotency_key,
                    idempotency_expires_at, created_by_request)
 VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7), $8,
         CASE WHEN $8::text IS NOT NULL THEN clock_timestamp() + make_interval(secs => $9) END, $10)
 ON CONFLICT DO NOTHING
-RETURNING *
+RETURNING *),
+announced AS (
+INSERT INTO notice (id, environment_id, token_id, occasion)
+SELECT 'new_' || id, environment_id, id, 'created' FROM made)
+SELECT * FROM made
 
 -- name: by_key
 -- The token that has this idempotency key $2, or that this request $3 made.
@@ -39,6 +49,14 @@ RETURNING id, run_id
 -- name: one
 -- One token.
 SELECT * FROM token WHERE environment_id = $1 AND id = $2
+
+-- name: linked
+-- A token of whatever environment, for whoever holds the link to its page, and the task that asks.
+SELECT token.*, run.task_id FROM token LEFT JOIN run ON run.id = token.run_id WHERE token.id = $1
+
+-- name: by_ids
+-- These tokens, of whatever environments.
+SELECT * FROM token WHERE id = ANY($1)
 
 -- name: closed_by_request
 -- Which request closed the token.
