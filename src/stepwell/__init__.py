@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stepwell.sdk.context import ctx
     from stepwell.sdk.queues import Queue, queue
     from stepwell.sdk.retry_headers import retry_after_header
+    from stepwell.sdk.schedules import Schedule, Tick
     from stepwell.sdk.step import durable, step
     from stepwell.sdk.task import Task, task
     from stepwell.sdk.waits import sleep, sleep_until
@@ -30,8 +31,10 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "RunHandle",
+    "Schedule",
     "Stepwell",
     "Task",
+    "Tick",
     "checkpoint",
     "ctx",
     "durable",
@@ -53,8 +56,10 @@ _MODULE_OF = {
     "Retry": "stepwell.model.retry",
     "RetryAfter": "stepwell.errors",
     "RunHandle": "stepwell.client.handles",
+    "Schedule": "stepwell.sdk.schedules",
     "Stepwell": "stepwell.client",
     "Task": "stepwell.sdk.task",
+    "Tick": "stepwell.sdk.schedules",
     "checkpoint": "stepwell.sdk.checkpoints",
     "ctx": "stepwell.sdk.context",
     "durable": "stepwell.sdk.step",

@@ -1,6 +1,6 @@
 // Drives the official npm client, unmodified, the way a TypeScript backend would, and prints what it saw as JSON.
 // TRIGGER_API_URL and TRIGGER_SECRET_KEY say where; the task ids come as arguments.
-import { ApiError, auth, batch, configure, runs, tasks } from "@trigger.dev/sdk";
+import { ApiError, auth, batch, configure, runs, schedules, tasks } from "@trigger.dev/sdk";
 
 const [greet, hold, say] = process.argv.slice(2);
 configure({ baseURL: process.env.TRIGGER_API_URL, accessToken: process.env.TRIGGER_SECRET_KEY });
@@ -94,6 +94,23 @@ const canceled = await runs.retrieve(held.id);
 seen.canceled = { status: canceled.status, isCancelled: canceled.isCancelled };
 const again = await runs.replay(one.id);
 seen.replayed = { differs: again.id !== one.id, output: (await ended(again.id)).output };
+
+// Schedules.
+const made = await schedules.create({ task: greet, cron: "0 3 * * *", timezone: "Europe/Paris", deduplicationKey: "nightly", externalId: "x1" });
+const same = await schedules.create({ task: greet, cron: "0 4 * * *", timezone: "Europe/Paris", deduplicationKey: "nightly" });
+const updated = await schedules.update(made.id, { task: greet, cron: "0 5 * * *", externalId: "x2" });
+const off = await schedules.deactivate(made.id);
+const on = await schedules.activate(made.id);
+const kept = await schedules.retrieve(made.id);
+seen.schedule = {
+  type: made.type, task: made.task, active: [made.active, off.active, on.active], same: same.id === made.id,
+  expressions: [made, same, updated, kept].map((each) => each.generator.expression), description: made.generator.description,
+  timezone: made.timezone, externalIds: [made.externalId, updated.externalId], next: kept.nextRun instanceof Date,
+};
+seen.schedules = (await schedules.list()).data.map((each) => each.deduplicationKey);
+seen.zones = (await schedules.timezones()).timezones.includes("Europe/Paris");
+await schedules.del(made.id);
+seen.schedulesLeft = (await schedules.list()).data.length;
 
 // Tags, and a public token made on purpose.
 await runs.retrieve(one.id);

@@ -112,6 +112,18 @@ def check(seen: dict, greeted: object) -> None:
     assert seen["canceled"] == {"status": "CANCELED", "isCancelled": True}
     assert seen["replayed"] == {"differs": True, "output": {"greeted": greeted}}
     assert seen["publicToken"] == "COMPLETED"
+    assert seen["schedule"] == {
+        "type": "IMPERATIVE",
+        "task": "greet",
+        "active": [True, False, True],
+        "same": True,
+        "expressions": ["0 3 * * *", "0 4 * * *", "0 5 * * *", "0 5 * * *"],
+        "description": "At 03:00 every day",
+        "timezone": "Europe/Paris",
+        "externalIds": ["x1", "x2"],
+        "next": True,
+    }
+    assert (seen["schedules"], seen["zones"], seen["schedulesLeft"]) == (["nightly"], True, 0)
 
 
 async def test_the_npm_client_triggers_batches_polls_lists_cancels_and_replays(

@@ -26,6 +26,8 @@ GUARDED = [o for o in OPERATIONS if o.access == "key" and not o.websocket]
 OPEN = [o for o in OPERATIONS if o.access == "anyone"]
 NAMES = [o.name for o in GUARDED]
 BODIES = {
+    operations.UPDATE_SCHEDULE: {"task": "greet", "every": "1h"},
+    operations.BACKFILL: {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T01:00:00Z"},
     operations.CREATE_BATCH: {"runCount": 1},
     operations.TRIGGER_BATCH: {"items": [{"task": "greet"}]},
     operations.RESCHEDULE_RUN: {"delay": "1h"},
@@ -41,9 +43,11 @@ class Things:
 
     run_id: str
     batch_id: str
+    schedule_id: str
 
     def parameters(self, operation: Operation) -> dict[str, str]:
-        every = {"run_id": self.run_id, "batch_id": self.batch_id, "task_id": "greet"}
+        every = {"run_id": self.run_id, "batch_id": self.batch_id, "schedule_id": self.schedule_id}
+        every["task_id"] = "greet"
         return {name: every[name] for name in operation.parameters}
 
 
@@ -52,7 +56,8 @@ async def things(tenant: Tenant) -> Things:
     async with tenant.worker("greet"):
         run_id = await tenant.trigger("greet", 1, delay="1h")
         batch = await tenant.http.post("/api/v3/batches", json={"runCount": 1})
-        return Things(run_id, batch.json()["id"])
+        schedule = await tenant.http.post("/api/v1/schedules", json={"task": "greet", "every": "1d"})
+        return Things(run_id, batch.json()["id"], schedule.json()["id"])
 
 
 async def call(http: httpx.AsyncClient, operation: Operation, things: Things, key: str | None) -> httpx.Response:
@@ -97,7 +102,7 @@ async def test_another_environments_key_finds_nothing_of_ours(
     stranger = await make_tenant()
     answer = await call(stranger.http, operation, things, stranger.key)
     if operation.parameters:
-        unknown = Things(new_id("run"), new_id("batch"))
+        unknown = Things(new_id("run"), new_id("batch"), new_id("sched"))
         expected = await call(stranger.http, operation, unknown, stranger.key)
         assert answer.status_code == expected.status_code == 404, answer.text
         assert answer.json()["code"] == expected.json()["code"]
@@ -139,7 +144,7 @@ async def test_a_valid_key_may_do_everything_in_its_environment(
 
 @pytest.mark.parametrize("operation", OPEN, ids=[o.name for o in OPEN])
 async def test_what_is_open_names_nothing_of_any_environment(tenant: Tenant, operation: Operation) -> None:
-    answer = await call(tenant.http, operation, Things("", ""), None)
+    answer = await call(tenant.http, operation, Things("", "", ""), None)
     assert answer.status_code == 200
     assert tenant.environment.id not in answer.text
     assert tenant.environment.slug not in answer.text

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from stepwell.client import fleet, runs, triggering
+from stepwell.client import fleet, runs, schedules, triggering
 from stepwell.client.blocking_handles import BatchHandle, RunHandle
 from stepwell.client.connection import find_connection
 from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
@@ -17,6 +18,7 @@ from stepwell.client.lines import Lines, goes_direct
 from stepwell.client.options import Duration, TriggerFields
 from stepwell.client.retrying import delay_after_reply, delay_after_silence
 from stepwell.client.runs import Filter
+from stepwell.client.schedules import Times
 from stepwell.client.specs import spec_of
 from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
 from stepwell.client.watching import Message, Seen, Watch
@@ -24,6 +26,7 @@ from stepwell.model.child import ChildSpec
 from stepwell.primitives.duration import seconds
 from stepwell.protocol.fleet import Dead, Health, QueueView, TaskView, WorkerView
 from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
+from stepwell.protocol.scheduling import Previewed, ScheduleView, TickView
 from stepwell.protocol.wire import UNSET
 
 T = TypeVar("T")
@@ -59,6 +62,7 @@ class Stepwell:
         self._lines = Lines(self._connection.url, headers) if direct else None
         self.runs = Runs(self)
         self.dead = DeadLetters(self)
+        self.schedules = Schedules(self)
 
     @property
     def url(self) -> str:
@@ -272,3 +276,57 @@ class DeadLetters:
     def redrive(self, run_id: str) -> RunHandle[Any]:
         """Runs one again as a new run, and takes it off the list."""
         return RunHandle((self._client.ask(fleet.redrive(run_id))).id, self._client)
+
+
+class Schedules:
+    """`client.schedules`: when tasks run by themselves."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    def create(self, task_id: str, *, key: str | None = None, **times: Unpack[Times]) -> ScheduleView:
+        """Makes a schedule of a task, or changes the one with the same `key`; without a key it is always a new one.
+
+        Raises:
+            ConfigError, ApiError: what was said of it cannot be. NotFound: no worker has registered the task.
+            PayloadInvalid: the task would not take what its runs would get. Conflict: the key is declared in code.
+        """
+        return self._client.ask(schedules.create(task_id, key, times))
+
+    def update(self, schedule_id: str, task_id: str, **times: Unpack[Times]) -> ScheduleView:
+        """Makes a schedule another one, all but its key; what is not said is the default. Raises as `create`."""
+        return self._client.ask(schedules.update(schedule_id, task_id, times))
+
+    def retrieve(self, schedule_id: str) -> ScheduleView:
+        """A schedule, with its next ten ticks."""
+        return self._client.ask(schedules.retrieve(schedule_id))
+
+    def delete(self, schedule_id: str) -> None:
+        """Removes it; its runs stay. Raises Conflict for one that is declared in code."""
+        self._client.ask(schedules.delete(schedule_id))
+
+    def pause(self, schedule_id: str) -> ScheduleView:
+        """Its ticks trigger nothing until it is resumed, and are not made up for."""
+        return self._client.ask(schedules.pause(schedule_id))
+
+    def resume(self, schedule_id: str) -> ScheduleView:
+        """Goes on with its next tick from now."""
+        return self._client.ask(schedules.resume(schedule_id))
+
+    def ticks(self, schedule_id: str, *, limit: int = 50, before: datetime | None = None) -> list[TickView]:
+        """What came of its ticks, newest first."""
+        return self._client.ask(schedules.ticks(schedule_id, limit, before))
+
+    def backfill(self, schedule_id: str, begin: datetime, end: datetime) -> list[TickView]:
+        """Triggers a run for each past tick from `begin` to `end` that had none, up to 1,000; those ticks."""
+        return self._client.ask(schedules.backfill(schedule_id, begin, end))
+
+    def preview(
+        self, *, cron: str | None = None, every: str | float | None = None, timezone: str | None = None, count: int = 10
+    ) -> Previewed:
+        """The next ticks that such a schedule would have. Makes nothing."""
+        return self._client.ask(schedules.preview(cron, every, timezone, count))
+
+    def list(self) -> list[ScheduleView]:
+        """The environment's schedules, newest first."""
+        return self._client.ask(schedules.list_all())

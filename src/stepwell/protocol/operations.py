@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from stepwell.protocol import fleet, frames, runs, triggering
+from stepwell.protocol import fleet, frames, runs, scheduling, triggering
 from stepwell.protocol.wire import Id, Message
 
-Method = Literal["GET", "POST", "PUT"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 # key: an API key of the environment. anyone: no credential at all (health, the description of the API).
 Access = Literal["key", "anyone"]
 
@@ -328,6 +328,101 @@ LIST_QUEUES = Operation(
     query=fleet.PageQuery,
     response=fleet.Queues,
 )
+CREATE_SCHEDULE = Operation(
+    name="schedules.create",
+    method="POST",
+    path="/api/v1/schedules",
+    summary="Make a schedule, or change the one with the same deduplication key.",
+    request=scheduling.CreateSchedule,
+    response=scheduling.ScheduleView,
+    errors=("task-not-found", "payload-invalid", "schedule-declared"),
+)
+LIST_SCHEDULES = Operation(
+    name="schedules.list",
+    method="GET",
+    path="/api/v1/schedules",
+    summary="The environment's schedules, newest first.",
+    query=fleet.PageQuery,
+    response=scheduling.Schedules,
+)
+PREVIEW_SCHEDULE = Operation(
+    name="schedules.preview",
+    method="POST",
+    path="/api/v1/schedules/preview",
+    summary="The next ticks that such a schedule would have. Makes nothing.",
+    request=scheduling.Preview,
+    response=scheduling.Previewed,
+)
+GET_SCHEDULE = Operation(
+    name="schedules.retrieve",
+    method="GET",
+    path="/api/v1/schedules/{schedule_id}",
+    summary="A schedule, with its next ticks.",
+    response=scheduling.ScheduleView,
+    errors=("schedule-not-found",),
+)
+UPDATE_SCHEDULE = Operation(
+    name="schedules.update",
+    method="PUT",
+    path="/api/v1/schedules/{schedule_id}",
+    summary="Change a schedule that a caller made, all but its key.",
+    request=scheduling.ScheduleFields,
+    response=scheduling.ScheduleView,
+    errors=("schedule-not-found", "task-not-found", "payload-invalid", "schedule-declared"),
+)
+DELETE_SCHEDULE = Operation(
+    name="schedules.delete",
+    method="DELETE",
+    path="/api/v1/schedules/{schedule_id}",
+    summary="Remove a schedule that a caller made. Its runs stay.",
+    response=Id,
+    errors=("schedule-not-found", "schedule-declared"),
+)
+PAUSE_SCHEDULE = Operation(
+    name="schedules.deactivate",
+    method="POST",
+    path="/api/v1/schedules/{schedule_id}/deactivate",
+    summary="Pause a schedule: its ticks trigger nothing, and are not made up for.",
+    request=runs.Empty,
+    response=scheduling.ScheduleView,
+    errors=("schedule-not-found",),
+)
+RESUME_SCHEDULE = Operation(
+    name="schedules.activate",
+    method="POST",
+    path="/api/v1/schedules/{schedule_id}/activate",
+    summary="Resume a schedule with its next tick from now.",
+    request=runs.Empty,
+    response=scheduling.ScheduleView,
+    errors=("schedule-not-found",),
+)
+LIST_TICKS = Operation(
+    name="schedules.ticks",
+    method="GET",
+    path="/api/v1/schedules/{schedule_id}/ticks",
+    summary="What came of its ticks, newest first.",
+    query=scheduling.TickQuery,
+    response=scheduling.Ticks,
+    errors=("schedule-not-found",),
+)
+BACKFILL = Operation(
+    name="schedules.backfill",
+    method="POST",
+    path="/api/v1/schedules/{schedule_id}/backfill",
+    summary="Trigger a run for each past tick of a span that had none; up to 1,000.",
+    request=scheduling.Backfill,
+    response=scheduling.Ticks,
+    errors=("schedule-not-found", "backfill-future"),
+)
+LIST_ZONES = Operation(
+    name="schedules.timezones",
+    method="GET",
+    path="/api/v1/timezones",
+    summary="The time zones that a schedule can be meant in.",
+    query=scheduling.ZoneQuery,
+    response=scheduling.Zones,
+    access="anyone",
+)
 LIST_WORKERS = Operation(
     name="workers.list",
     method="GET",
@@ -426,6 +521,17 @@ OPERATIONS: tuple[Operation, ...] = (
     LIST_DEAD,
     REDRIVE,
     LIST_QUEUES,
+    CREATE_SCHEDULE,
+    LIST_SCHEDULES,
+    PREVIEW_SCHEDULE,
+    GET_SCHEDULE,
+    UPDATE_SCHEDULE,
+    DELETE_SCHEDULE,
+    PAUSE_SCHEDULE,
+    RESUME_SCHEDULE,
+    LIST_TICKS,
+    BACKFILL,
+    LIST_ZONES,
     LIST_WORKERS,
     LIST_TASKS,
     TOKEN_CLAIMS,

@@ -14,6 +14,7 @@ from stepwell.model.retry import Retry
 from stepwell.model.task import DEFAULT_MEMORY, Isolation
 from stepwell.sdk.memory import memory_bytes
 from stepwell.sdk.queues import Queue
+from stepwell.sdk.schedules import Schedule, schedules_of
 from stepwell.sdk.wrong_use import source_of
 
 Hook: TypeAlias = Callable[..., Any]
@@ -36,6 +37,10 @@ class TaskOptions(TypedDict, total=False):
     on_failure: Hook
     on_cancel: Hook
     tags: Sequence[str]
+    schedule: Schedule | Sequence[Schedule]
+    cron: str
+    every: Duration
+    timezone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class TaskSettings:
     on_success: Hook | None
     on_failure: Hook | None
     on_cancel: Hook | None
+    schedules: tuple[Schedule, ...]
 
 
 def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> TaskSettings:
@@ -79,6 +85,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         on_success=_hook(given, "on_success"),
         on_failure=_hook(given, "on_failure"),
         on_cancel=_hook(given, "on_cancel"),
+        schedules=schedules_of(owner, options),
     )
 
 

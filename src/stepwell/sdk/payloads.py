@@ -76,6 +76,10 @@ class PayloadShape:
         check_size(encoded, f"payload of {self._owner}")
         return encoded
 
+    def takes(self, *kinds: Any) -> bool:
+        """Whether the payload is one value that is annotated with one of these."""
+        return self._sole is not None and self._annotations.get(self._sole.name) in kinds
+
     # ---- how a call and its names relate ----
 
     @cached_property

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from stepwell.client.checks import checked_name
 from stepwell.client.options import TriggerFields, trigger_options
-from stepwell.errors import ConfigError
+from stepwell.errors import ConfigError, PayloadInvalid
 from stepwell.model.child import TriggerOptions
+from stepwell.model.schedule import ScheduleDeclaration
 from stepwell.model.task import Isolation, TaskDeclaration
 from stepwell.sdk import registry
 from stepwell.sdk.options import TaskOptions, task_settings
 from stepwell.sdk.payloads import PayloadShape
 from stepwell.sdk.runtime import transform
+from stepwell.sdk.schedules import Tick, declarations
 from stepwell.sdk.step import is_step
 from stepwell.sdk.triggers import Triggers
 from stepwell.sdk.wrong_use import checked_function, source_of
@@ -50,6 +53,7 @@ class Task(Triggers[P, R]):
         self.memory = settings.memory
         self.warm = settings.warm
         self.tags = settings.tags
+        self.schedules = settings.schedules
         self.on_start = settings.on_start
         self.on_success = settings.on_success
         self.on_failure = settings.on_failure
@@ -100,7 +104,23 @@ class Task(Triggers[P, R]):
             payload_schema=self._payload.json_schema(),
             description=lines[0] if lines else None,
             source=self.source,
+            schedules=self._schedule_declarations(),
         )
+
+    def _schedule_declarations(self) -> tuple[ScheduleDeclaration, ...]:
+        if not self.schedules:
+            return ()
+        owner = f"task {self.id!r} ({self.source}): schedule"
+        takes_tick = self._payload.takes(Tick, dict, dict[str, Any])
+        declared = declarations(owner, self.id, self.schedules, takes_tick=takes_tick)
+        for each in declared:
+            if each.payload is not None:
+                try:
+                    self.call(json.loads(each.payload))
+                except PayloadInvalid as invalid:
+                    hint = "give Schedule(payload={...}), or the task one parameter that is a Tick"
+                    raise ConfigError(f"{owner}: {invalid.message}", hint=hint) from None
+        return declared
 
     def call(self, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments for `fn` in a payload (a decoded JSON tree), validated by the annotations.
@@ -193,6 +213,7 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     first (default 0). isolation: "process" (default: one run at a time in a process) or "shared" (many runs in one).
     memory: limit of its process (default "512MB"). warm: its process may serve another run afterwards (default True).
     on_start, on_success, on_failure, on_cancel: functions that run as steps at those moments. tags: of each run.
+    schedule: a `Schedule(...)` or several; cron, every, timezone: the short form of one.
 
     Raises:
         ConfigError: it is not on a function, an option is unknown or its value is none, or the id is taken.

@@ -26,6 +26,8 @@ STATUS_OF_CODE = {
     "run-unfinished": "404",
     "run-started": "409",
     "not-dead": "409",
+    "schedule-declared": "409",
+    "backfill-future": "409",
     "scope-unknown": "400",
 }
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stepwell.protocol.operations import Operation
-from stepwell.server.routes import batches, dead, health, history, queues, runs, tasks, tokens, watch, workers
+from stepwell.server.routes import (
+    batches,
+    dead,
+    health,
+    history,
+    queues,
+    runs,
+    schedules,
+    tasks,
+    tokens,
+    watch,
+    workers,
+)
 from stepwell.server.routing import Handler
 
 HANDLERS: Mapping[Operation, Handler] = {
@@ -17,6 +29,7 @@ HANDLERS: Mapping[Operation, Handler] = {
     **watch.HANDLERS,
     **dead.HANDLERS,
     **queues.HANDLERS,
+    **schedules.HANDLERS,
     **workers.HANDLERS,
     **tokens.HANDLERS,
 }

@@ -1,0 +1,203 @@
+"""Schedules: made, changed, paused, resumed, removed, made up for; their ticks."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from msgspec import UNSET
+
+from stepwell.engine import schedules
+from stepwell.errors import ApiError, ConfigError
+from stepwell.model.schedule import CATCH_UP, Schedule, ScheduleDeclaration, SchedulePolicy, Tick
+from stepwell.model.timetable import Timetable, timetable
+from stepwell.primitives.duration import seconds
+from stepwell.primitives.ids import new_id
+from stepwell.protocol import operations
+from stepwell.protocol.fleet import PageNumbers
+from stepwell.protocol.scheduling import (
+    Generator,
+    InEnvironment,
+    Previewed,
+    ScheduleFields,
+    Schedules,
+    ScheduleView,
+    Ticks,
+    TickView,
+    Zones,
+)
+from stepwell.protocol.wire import Id
+from stepwell.server.requests import Call
+
+LARGEST_PAGE = 100
+_UPCOMING = 10
+
+
+async def create(call: Call) -> ScheduleView:
+    key = call.body.deduplication_key or new_id("key")
+    declaration = _declaration(call.body, key)
+    made, _ = await schedules.create(call.backend.db, call.environment_id, call.body.task, declaration)
+    return _view(call, made)
+
+
+async def update(call: Call) -> ScheduleView:
+    declaration = _declaration(call.body, "as before")
+    return _view(
+        call,
+        await schedules.update(call.backend.db, call.environment_id, _id(call), call.body.task, declaration),
+    )
+
+
+async def retrieve(call: Call) -> ScheduleView:
+    return _view(call, await schedules.get(call.backend.db, call.environment_id, _id(call)))
+
+
+async def pause(call: Call) -> ScheduleView:
+    return _view(call, await schedules.pause(call.backend.db, call.environment_id, _id(call)))
+
+
+async def resume(call: Call) -> ScheduleView:
+    return _view(call, await schedules.resume(call.backend.db, call.environment_id, _id(call)))
+
+
+async def delete(call: Call) -> Id:
+    await schedules.delete(call.backend.db, call.environment_id, _id(call))
+    return Id(id=_id(call))
+
+
+async def list_schedules(call: Call) -> Schedules:
+    page, size = call.query.page, call.query.per_page
+    if page < 1 or not 1 <= size <= LARGEST_PAGE:
+        raise ApiError(f"expected page from 1 and perPage from 1 to {LARGEST_PAGE}", code="invalid-request")
+    found, total = await schedules.page(call.backend.db, call.environment_id, limit=size, skip=(page - 1) * size)
+    numbers = PageNumbers(current_page=page, total_pages=max(1, -(-total // size)), count=total)
+    return Schedules(data=[_view(call, each) for each in found], pagination=numbers)
+
+
+async def list_ticks(call: Call) -> Ticks:
+    before = call.query.before and _moment("before", call.query.before)
+    found = await schedules.ticks(
+        call.backend.db, call.environment_id, _id(call), before=before, limit=call.query.limit
+    )
+    return Ticks(data=[_tick_view(each) for each in found])
+
+
+async def backfill(call: Call) -> Ticks:
+    begin, end = _moment("from", call.body.begin), _moment("to", call.body.end)
+    if end < begin:
+        raise _wrong(f"to ({call.body.end.isoformat()}) is before from ({call.body.begin.isoformat()})")
+    done = await schedules.backfill(call.backend.db, call.environment_id, _id(call), begin, end)
+    return Ticks(data=[_tick_view(each) for each in done])
+
+
+async def preview(call: Call) -> Previewed:
+    body = call.body
+    if not 1 <= body.count <= LARGEST_PAGE:
+        raise _wrong(f"count: expected 1 to {LARGEST_PAGE}, got {body.count}")
+    try:
+        times = timetable(body.cron, None if body.every is None else seconds(body.every), body.timezone)
+    except ConfigError as error:
+        raise _wrong(error.message, error.hint) from None
+    now = time.time()  # a preview is for reading: nothing is decided by it
+    return Previewed(description=times.describe(), upcoming=[_at(tick) for tick in times.upcoming(now, body.count)])
+
+
+async def list_zones(call: Call) -> Zones:
+    from zoneinfo import available_timezones
+
+    zones = sorted(available_timezones() - {"UTC", "localtime"})
+    return Zones(timezones=zones if call.query.excludeUtc else ["UTC", *zones])
+
+
+# ── from what was said, and to what is shown ─────────────────────────────────
+
+
+def _declaration(body: ScheduleFields, key: str) -> ScheduleDeclaration:
+    """Raises ApiError that says which field and what was expected."""
+    try:
+        times = timetable(
+            body.cron,
+            None if body.every is None else seconds(body.every),
+            body.timezone,
+            None if body.starts_at is None else _moment("startsAt", body.starts_at),
+            None if body.ends_at is None else _moment("endsAt", body.ends_at),
+        )
+        jitter = seconds(body.jitter if body.jitter is not None else body.window or 0)
+    except ConfigError as error:
+        raise _wrong(error.message, error.hint) from None
+    for name, number in (("catchUpLimit", body.catch_up_limit), ("pauseAfter", body.pause_after)):
+        if number is not None and not 1 <= number < 2**31:
+            raise _wrong(f"{name}: expected a whole number from 1, got {number}")
+    policy = SchedulePolicy(body.missed, body.overlap, body.catch_up_limit or CATCH_UP, jitter, body.pause_after)
+    payload = None if body.payload is UNSET else bytes(body.payload)  # pyright: ignore[reportArgumentType]
+    return ScheduleDeclaration(key, times, policy, payload, body.external_id)
+
+
+def _view(call: Call, made: Schedule) -> ScheduleView:
+    declared = made.declaration
+    upcoming: list[float] = []
+    if made.next_tick is not None:
+        upcoming = [made.next_tick, *declared.timetable.upcoming(made.next_tick, _UPCOMING - 1)]
+    return ScheduleView(
+        id=made.id,
+        type="DECLARATIVE" if made.origin == "code" else "IMPERATIVE",
+        task=made.task_id,
+        active=made.active,
+        deduplication_key=declared.key,
+        generator=_generator(declared.timetable),
+        timezone=declared.timetable.timezone,
+        missed=declared.policy.missed,
+        overlap=declared.policy.overlap,
+        environments=[InEnvironment(id=call.environment.id, type=call.environment.slug)],
+        external_id=declared.external_id,
+        next_run=None if made.next_tick is None else _at(made.next_tick),
+        last_run=None if made.last_tick is None else _at(made.last_tick),
+        upcoming=[_at(tick) for tick in upcoming],
+        paused_because=made.paused_because,
+        jitter=declared.policy.jitter,
+        pause_after=declared.policy.pause_after,
+    )
+
+
+def _generator(times: Timetable) -> Generator:
+    if times.cron is not None:
+        return Generator(type="CRON", expression=times.cron, description=times.describe())
+    return Generator(type="INTERVAL", expression=f"{times.every:g}s", description=times.describe())
+
+
+def _tick_view(tick: Tick) -> TickView:
+    until = None if tick.until is None else _at(tick.until)
+    return TickView(at=_at(tick.at), outcome=tick.outcome, run_id=tick.run_id, reason=tick.reason, until=until)
+
+
+def _at(moment: float) -> datetime:
+    return datetime.fromtimestamp(moment, UTC)
+
+
+def _moment(name: str, given: datetime) -> float:
+    if given.tzinfo is None:
+        raise _wrong(f"{name}: {given.isoformat()} has no time zone", f"e.g. {given.isoformat()}Z")
+    return given.timestamp()
+
+
+def _id(call: Call) -> str:
+    return call.parameters["schedule_id"]
+
+
+def _wrong(message: str, hint: str | None = None) -> ApiError:
+    return ApiError(message, hint=hint, code="invalid-request", status=422)
+
+
+HANDLERS = {
+    operations.CREATE_SCHEDULE: create,
+    operations.LIST_SCHEDULES: list_schedules,
+    operations.PREVIEW_SCHEDULE: preview,
+    operations.GET_SCHEDULE: retrieve,
+    operations.UPDATE_SCHEDULE: update,
+    operations.DELETE_SCHEDULE: delete,
+    operations.PAUSE_SCHEDULE: pause,
+    operations.RESUME_SCHEDULE: resume,
+    operations.LIST_TICKS: list_ticks,
+    operations.BACKFILL: backfill,
+    operations.LIST_ZONES: list_zones,
+}
