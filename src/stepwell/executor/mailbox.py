@@ -1,6 +1,11 @@
 """What has completed, on its way to being stored: completed -> stored -> delivered, never in another order.
 
 While one write is under way the next batch gathers, so the slower the store, the larger its batches.
+
+A task with `durability="relaxed"` is told what its steps came to before that is stored. The order stays: what runs
+ahead has its place in the journal already, and is written in that order, one batch at a time. Nothing that others can
+see runs ahead: entries that trigger or make something are withheld until they are stored, after all before them; so are
+the run's suspension and its end. A write that is refused ends the attempt: its task has gone on with what is not there.
 """
 
 from __future__ import annotations
@@ -19,6 +24,12 @@ from stepwell.protocol.frames import Spawn
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
 
+MOST_AHEAD = 100
+"""Entries that may wait to be written while the run goes on without them; as many may be on their way."""
+MOST_BYTES_AHEAD = 1024 * 1024
+_PRIVATE = frozenset({"step", "timer", "children", "order"})
+"""Kinds of entries that change nothing outside of the run. `named` is not one: it is what its author wants kept."""
+
 
 class Mailbox:
     """The records of one attempt that are not delivered yet."""
@@ -30,10 +41,40 @@ class Mailbox:
         self._one_by_one = False
         self.stored: deque[Record] = deque()
         self.writing = False
+        self._relaxed = getattr(attempt.task, "durability", "strict") == "relaxed"
+        self._ahead = 0  # so many at the head of `_completed` run ahead: they are delivered, or among `stored`
+        self._bytes_ahead = 0
+        self._on_their_way = 0  # entries in the write under way
+        self._withheld = False  # these are not delivered yet
 
     def __bool__(self) -> bool:
         """Whether anything is still on its way."""
         return self.writing or bool(self._completed) or bool(self.stored)
+
+    @property
+    def behind(self) -> bool:
+        """The run has been told of something that is not stored yet."""
+        return not self._attempt.unjournaled and (self._ahead > 0 or (self.writing and not self._withheld))
+
+    def ready(self) -> bool:
+        """Whether `stored` has something to deliver."""
+        if self._relaxed and not self.stored:
+            self._run_ahead()
+        return bool(self.stored)
+
+    def _run_ahead(self) -> None:
+        attempt = self._attempt
+        if attempt.unjournaled or self._withheld or self._one_by_one:
+            return
+        while self._ahead < min(len(self._completed), MOST_AHEAD) and self._bytes_ahead < MOST_BYTES_AHEAD:
+            record = self._completed[self._ahead]
+            seq = attempt.journal.next_seq + self._on_their_way + self._ahead
+            if record.kind not in _PRIVATE or record.children is not None or seq >= MAX_ENTRIES:
+                return
+            record.seq, record.at = seq, max(attempt.clock, attempt.port.now())
+            self._ahead += 1
+            self._bytes_ahead += len(record.text)
+            self.stored.append(record)
 
     def post(self, record: Record) -> None:
         self._completed.append(record)
@@ -44,29 +85,43 @@ class Mailbox:
         if self.writing or not self._completed:
             return
         if self._attempt.unjournaled:
-            self.stored.extend(self._completed)
+            self.stored.extend(list(self._completed)[self._ahead :])
             self._completed.clear()
+            self._ahead = 0
             self._attempt.kick()
             return
-        batch = [self._completed.popleft()] if self._one_by_one else list(self._completed)
-        if not self._one_by_one:
-            self._completed.clear()
+        batch = self._next_batch()
         if self._attempt.journal.next_seq + len(batch) > MAX_ENTRIES:
             self._on_fatal(_full(self._attempt.run_id))
             return
         self.writing = True
+        if self._completed and not self._withheld:
+            self._attempt.kick()  # there is room to run ahead again
         try:
             entries, spawns = self._entries(batch)
             self._attempt.port.persist(entries, spawns, partial(self._answered, batch))
         except Exception as error:  # noqa: BLE001 - the way to the store broke: as much an answer as a refusal
             self._answered(batch, error)
 
+    def _next_batch(self) -> list[Record]:
+        """What runs ahead alone: a refusal of the rest can be told to the task."""
+        count = self._ahead or (1 if self._one_by_one else len(self._completed))
+        self._withheld = not self._ahead
+        self._ahead = self._bytes_ahead = 0
+        self._on_their_way = count
+        return [self._completed.popleft() for _ in range(count)]
+
     def _answered(self, batch: list[Record], error: Exception | None) -> None:
         """What was to be stored is, or is not. Not within a run's own lines."""
+        ahead, self._withheld, self._on_their_way = not self._withheld, False, 0
         if error is None:
             self._attempt.journal.next_seq += len(batch)
             self._one_by_one = self._one_by_one and bool(self._completed)
-            self.stored.extend(batch)
+            if not ahead:
+                self.stored.extend(batch)
+        elif ahead:
+            if not self._attempt.unjournaled:
+                self._on_fatal(error)
         elif isinstance(error, LeaseLost):
             self._lost(batch, error)
         elif isinstance(error, StepwellError):
@@ -83,7 +138,8 @@ class Mailbox:
         entries: list[Checkpoint] = []
         spawns: list[Spawn] = []
         for record in batch:
-            record.seq, record.at = seq, at
+            if self._withheld:
+                record.seq, record.at = seq, at
             body = attempt.journal.texts.pack(record.key, seq, record.text)
             entries.append(
                 Checkpoint(
@@ -91,8 +147,8 @@ class Mailbox:
                     record.key,
                     record.kind,
                     record.outcome,
-                    at,
-                    record.started or at,
+                    record.at,
+                    record.started or record.at,
                     body,
                     record.site,
                     attempt.number,

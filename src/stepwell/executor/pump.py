@@ -173,7 +173,7 @@ class Pump:
         if not self._live:
             self._go_live()
             return True
-        if self.mailbox.stored:
+        if self.mailbox.ready():
             record = self.mailbox.stored.popleft()
             self._passed(record.seq, record.at)
             assert record.deliver is not None
@@ -262,7 +262,10 @@ class Pump:
     def settle(self: Attempt) -> None:  # type: ignore[misc]
         """Nothing more happens by itself: write, wait, suspend, or say what is wrong."""
         if self.ended:
-            self.finish()
+            if self.mailbox.behind:  # its end must not be known before what led to it
+                self.mailbox.flush()
+            else:
+                self.finish()
         elif self.replaying:
             if not self.leaves and not self.external:
                 self.fail(self._diverged())

@@ -9,6 +9,7 @@ from stepwell.model.retry import RetryPolicy
 from stepwell.model.schedule import ScheduleDeclaration
 
 Isolation = Literal["process", "shared"]
+Durability = Literal["strict", "relaxed"]
 
 DEFAULT_MEMORY = 512 * 1024 * 1024
 

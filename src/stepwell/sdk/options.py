@@ -11,7 +11,7 @@ from stepwell.client.given import Given
 from stepwell.client.options import Duration
 from stepwell.errors import ConfigError
 from stepwell.model.retry import Retry
-from stepwell.model.task import DEFAULT_MEMORY, Isolation
+from stepwell.model.task import DEFAULT_MEMORY, Durability, Isolation
 from stepwell.sdk.memory import memory_bytes
 from stepwell.sdk.queues import Queue
 from stepwell.sdk.schedules import Schedule, schedules_of
@@ -30,6 +30,7 @@ class TaskOptions(TypedDict, total=False):
     ttl: Duration
     priority: int
     isolation: Isolation
+    durability: Durability
     memory: int | str
     warm: bool
     on_start: Hook
@@ -54,6 +55,7 @@ class TaskSettings:
     ttl: float | None
     priority: int
     isolation: Isolation
+    durability: Durability
     memory: int
     warm: bool
     tags: tuple[str, ...]
@@ -78,6 +80,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         ttl=given.duration("ttl"),
         priority=given.whole("priority") or 0,
         isolation=given.choice("isolation", get_args(Isolation)) or "process",
+        durability=given.choice("durability", get_args(Durability)) or "strict",
         memory=_memory(owner, given.get("memory", DEFAULT_MEMORY)),
         warm=given.flag("warm", default=True),
         tags=given.tags("tags"),

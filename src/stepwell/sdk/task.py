@@ -14,7 +14,7 @@ from stepwell.client.options import TriggerFields, trigger_options
 from stepwell.errors import ConfigError, PayloadInvalid
 from stepwell.model.child import TriggerOptions
 from stepwell.model.schedule import ScheduleDeclaration
-from stepwell.model.task import Isolation, TaskDeclaration
+from stepwell.model.task import Durability, Isolation, TaskDeclaration
 from stepwell.sdk import registry
 from stepwell.sdk.options import TaskOptions, task_settings
 from stepwell.sdk.payloads import PayloadShape
@@ -32,9 +32,9 @@ class Task(Triggers[P, R]):
     """A durable function. Calling it runs it as the plain function that it is, in the caller's own run if there is one;
     `trigger` and its relatives make runs of their own.
 
-    id, queue (a name), retry, max_duration and ttl (seconds), priority, isolation, memory (bytes), warm, tags and the
-    hooks on_start, on_success, on_failure, on_cancel are as declared. `function` is what was decorated, `fn` the form
-    in which an executor runs it; outside an executor they are the same. `source` is "file.py:12".
+    id, queue (a name), retry, max_duration and ttl (seconds), priority, isolation, durability, memory (bytes), warm,
+    tags and the hooks on_start, on_success, on_failure, on_cancel are as declared. `function` is what was decorated,
+    `fn` the form in which an executor runs it; outside an executor they are the same. `source` is "file.py:12".
     """
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any], scope: Mapping[str, Any]) -> None:
@@ -50,6 +50,7 @@ class Task(Triggers[P, R]):
         self.ttl = settings.ttl
         self.priority = settings.priority
         self.isolation: Isolation = settings.isolation
+        self.durability: Durability = settings.durability
         self.memory = settings.memory
         self.warm = settings.warm
         self.tags = settings.tags
@@ -211,6 +212,9 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     one of its own, without a limit). retry: attempts and delays (default `Retry()`: 3 attempts). max_duration: seconds
     of execution over all attempts. ttl: how long a run may wait to begin before it expires. priority: larger goes
     first (default 0). isolation: "process" (default: one run at a time in a process) or "shared" (many runs in one).
+    durability: "strict" (default: what has completed never runs again) or "relaxed" (the run goes on while what its
+    steps came to is being stored: after a crash the last steps, up to 200 and usually those of some milliseconds, run
+    again; what others can see of the run, such as children, explicit checkpoints and its end, comes after all of it).
     memory: limit of its process (default "512MB"). warm: its process may serve another run afterwards (default True).
     on_start, on_success, on_failure, on_cancel: functions that run as steps at those moments. tags: of each run.
     schedule: a `Schedule(...)` or several; cron, every, timezone: the short form of one.
