@@ -208,6 +208,18 @@ def test_only_a_boolean_called_approved_or_alone_becomes_two_buttons() -> None:
     assert decision_of(form_of({"type": "object", "properties": {"approved": {"type": "string"}}})) is None
 
 
+def test_the_name_that_comes_with_every_answer_fills_the_answers_own_field_for_it() -> None:
+    class Signed(BaseModel):
+        approved: bool
+        by: str = Field(max_length=10)
+
+    schema = Signed.model_json_schema()
+    form = {"answer/approved": ["true"], "by": [" Ada  Lovelace "], "answer/by": ["Eve"]}
+    assert submission(schema, form).problems == {"by": ["Enter at most 10 characters."]}
+    assert submission(schema, {**form, "by": ["Ada"]}).answer == {"approved": True, "by": "Ada"}
+    assert submission(schema, {**form, "by": [""]}).problems == {"by": ["Enter your name."]}
+
+
 def test_a_form_sent_without_a_button_approves_nothing() -> None:
     schema = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
     assert not submission(schema, {"by": ["Ada"]}).fits

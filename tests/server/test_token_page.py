@@ -6,11 +6,13 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
 from stepwell.engine import tokens
 from stepwell.storage.database import Database
@@ -325,6 +327,25 @@ async def test_a_schema_that_no_form_fits_is_answered_with_json(asker: Asker, br
     assert "[1].id: This is required." in seen(wrong)
     assert (await browser.post(asker.link(token), data={"answer": '[{"id": 1}]', "by": "Ada"})).status_code == 303
     assert json.loads((await asker.now(token)).output or b"") == [{"id": 1}]
+
+
+async def test_the_answer_that_tasks_ask_for_by_default_is_a_comment_a_name_and_two_buttons(
+    asker: Asker, browser: httpx.AsyncClient
+) -> None:
+    @dataclass
+    class Answer:  # the shape of stepwell's own
+        approved: bool
+        comment: str | None = None
+        by: str | None = None
+
+    token = await asker.ask(schema=TypeAdapter(Answer).json_schema())
+    page = await browser.get(asker.link(token))
+    assert re.findall(r"<label[^>]*>([^<]+)", page.text) == ["Comment ", "Your name"]
+    await browser.post(asker.link(token), data=form(by="Ada") | {"answer/comment": "go"})
+    done = await asker.now(token)
+    assert json.loads(done.output or b"") == {"approved": True, "comment": "go", "by": "Ada"}
+    shown = seen(await browser.get(asker.link(token)))
+    assert shown.count("Ada") == 1
 
 
 async def test_the_form_of_the_page_is_the_form_that_it_takes(asker: Asker, browser: httpx.AsyncClient) -> None:

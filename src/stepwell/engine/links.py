@@ -12,6 +12,7 @@ import hmac
 from datetime import datetime, timedelta
 
 from stepwell.model.environment import Environment
+from stepwell.model.token import Token
 
 OPEN_FOR = timedelta(days=30)
 """How long the link of a token works that never times out."""
@@ -24,6 +25,11 @@ _PURPOSE = b"stepwell token page v1"
 def page_url(public_url: str, environment: Environment, token_id: str, expires: int) -> str:
     """The address of a token's page. public_url: where people reach the server, without a slash at its end."""
     return f"{public_url}/tokens/{token_id}?expires={expires}&signature={_signature(environment, token_id, expires)}"
+
+
+def token_url(public_url: str, environment: Environment, token: Token) -> str:
+    """The address of a token's page: always the same for one token."""
+    return page_url(public_url, environment, token.id, link_expiry(token.created_at, token.timeout_at))
 
 
 def link_expiry(created_at: datetime, timeout_at: datetime | None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stepwell.engine.links import link_expiry, page_url
+from stepwell.engine.links import token_url
 from stepwell.model.environment import Environment
 from stepwell.model.notice import Notice, Occasion
 from stepwell.model.token import Token
@@ -31,8 +31,7 @@ class Parcel:
 
     def page_url(self, public_url: str) -> str:
         """The signed address of the token's page."""
-        expires = link_expiry(self.token.created_at, self.token.timeout_at)
-        return page_url(public_url, self.environment, self.token.id, expires)
+        return token_url(public_url, self.environment, self.token)
 
 
 async def plan(db: Database, wanted_by: WantedBy, lead: float, limit: int) -> int:

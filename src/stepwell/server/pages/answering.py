@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from starlette.responses import Response
 
 from stepwell.server.pages.asked import Asked, Control, controls, in_trouble, moment_text, time_left
-from stepwell.server.pages.fields import ABSENT, Field, Schema, decision_of, form_of, without
+from stepwell.server.pages.fields import ABSENT, Field, Schema, decision_of, form_of, signature_of, without
 from stepwell.server.pages.problems import judge
 from stepwell.server.pages.rendering import page
 from stepwell.server.pages.submitted import Problems, Typed, initial, read
@@ -43,12 +43,15 @@ def typed_in(body: bytes) -> dict[str, list[str]]:
 def submission(schema: Schema, typed: Typed) -> Submission:
     """Read and judge what was typed into the form of this schema."""
     form, problems = form_of(schema), Problems()
-    answer = read(form, typed, problems)
+    by = " ".join(typed.get(BY, [""])[-1].split())
+    own = signature_of(form)
+    answer = read(form, {**typed, own.name: [by]} if own is not None else typed, problems)
     if answer is not ABSENT:
         judge(schema, form, answer, problems)
     elif not problems:
         problems[form.name] = ["This is required."]
-    by = " ".join(typed.get(BY, [""])[-1].split())
+    if own is not None and (wrong := problems.pop(own.name, None)):
+        problems[BY] = wrong
     if not by:
         problems[BY] = ["Enter your name."]
     elif len(by) > LONGEST_NAME or not by.isprintable():
@@ -68,7 +71,7 @@ def open_page(asked: Asked, schema: Schema, sent: Submission | None = None, stat
     """A token that waits: what is asked, and the form, with what was typed and what is wrong with it."""
     whole = form_of(schema)
     decision = decision_of(whole)
-    form = without(whole, decision) if decision is not None else whole
+    form = without(whole, decision, signature_of(whole))
     typed, problems = (sent.typed, sent.problems) if sent else (initial(whole), Problems())
     bound, by = controls(form, typed, problems), Control(_BY, "by", typed.get(BY, ()), problems.get(BY, ()))
     wrong = [*in_trouble(bound), *([by] if by.problems else [])]

@@ -47,7 +47,8 @@ class Asked:
             return None
         if not is_object(self.answer) or self.verdict is None:
             return None if isinstance(self.answer, bool) else readable(self.answer)
-        rest = {key: value for key, value in self.answer.items() if key != "approved" and value is not None}
+        said = {"approved": self.verdict, "by": self.answered_by}
+        rest = {key: value for key, value in self.answer.items() if value is not None and said.get(key, ...) != value}
         return readable(rest) if rest else None
 
     @property

@@ -81,9 +81,15 @@ def decision_of(form: Field) -> Field | None:
     return next((f for f in candidates if f.kind in {"check", "yes-no"} and f.path in ((), ("approved",))), None)
 
 
-def without(form: Field, left_out: Field) -> Field:
-    """The form without one of its fields."""
-    return replace(form, fields=tuple(each for each in form.fields if each is not left_out))
+def signature_of(form: Field) -> Field | None:
+    """The answer's own field for who gave it, `by`: the name that every answer comes with fills it."""
+    return next((f for f in form.fields if f.path == ("by",) and f.kind == "text"), None)
+
+
+def without(form: Field, *left_out: Field | None) -> Field:
+    """The form without some of its fields."""
+    names = {each.name for each in left_out if each is not None}
+    return replace(form, fields=tuple(each for each in form.fields if each.name not in names))
 
 
 class _Reader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from stepwell.engine import environments, links, tokens
-from stepwell.errors import Conflict, ConnectionFailed, NotFound, PayloadTooLarge
+from stepwell.errors import Conflict, ConnectionFailed, NotFound, PayloadInvalid, PayloadTooLarge
 from stepwell.model.environment import Environment
 from stepwell.model.token import Token
 from stepwell.primitives.ids import is_id
@@ -26,7 +27,7 @@ from stepwell.server.answers import request_id_of
 from stepwell.server.backend import Backend, backend_of
 from stepwell.server.pages.answering import Submission, closed_page, open_page, submission, typed_in
 from stepwell.server.pages.asked import Asked, State
-from stepwell.server.pages.fields import ABSENT, Schema
+from stepwell.server.pages.fields import ABSENT, ROOT, Schema
 from stepwell.server.pages.rendering import page, see_other
 from stepwell.server.requests import read_limited
 
@@ -78,6 +79,11 @@ async def answer(request: Request) -> Response:
         await tokens.complete(
             backend_of(request).db, token.environment_id, token.id, msgspec.json.encode(sent.answer), by=sent.by
         )
+    except PayloadInvalid as error:  # the engine is the last judge, and knows of rules that no form does
+        refused = replace(sent, problems={ROOT: [each["reason"] for each in error.problems] or [error.message]})
+        return open_page(asked, schema_of(token), refused, HTTPStatus.UNPROCESSABLE_ENTITY)
+    except PayloadTooLarge:
+        raise _too_long() from None
     except Conflict:
         return _too_late(request, asked_of(*await _opened(request)), sent)
     return see_other(f"?{request.url.query}")
@@ -153,8 +159,12 @@ async def _typed(request: Request) -> dict[str, list[str]]:
     except ValueError:
         raise Refused(HTTPStatus.BAD_REQUEST, "This form cannot be read", "Open the link again and answer.") from None
     except PayloadTooLarge:
-        text = "Go back, make your answer shorter, and send it again."
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This answer is too long", text) from None
+        raise _too_long() from None
+
+
+def _too_long() -> Refused:
+    text = "Go back, make your answer shorter, and send it again."
+    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This answer is too long", text)
 
 
 def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
