@@ -156,16 +156,26 @@ async def test_what_time_does_is_found_by_an_index(crowded: World, noun: str, na
 
 
 async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:
-    nothing = [None] * 15
-    for args, index in (
-        ([None, None, False], "run_newest"),
-        ([None, ["failed"], False], "run_ended"),
-        ([["queued"], None, True], "run_"),
+    nothing = [None] * 12
+    for name, statuses, index in (
+        ("list", [None, None], "run_newest"),
+        ("list", [["completed"], None], "run_newest"),
+        ("list", [None, ["failed"]], "run_ended_badly"),
+        ("list_living", [["queued"], ["queued"]], "ready_pkey"),
+        ("list_living", [["executing"], ["executing"]], "run_pkey"),
     ):
-        arguments = [*args, *nothing[: 17 - 1 - len(args) - 1], 20]
-        plan = await explain(crowded.db, "run", "list", crowded.environment_id, *arguments)
+        arguments = (crowded.environment_id, *statuses, *nothing, 20)
+        plan = await explain_list(crowded.db, name, *arguments)
         assert "Seq Scan on run " not in plan
+        assert "Seq Scan on ready" not in plan
         assert index in plan
+
+
+async def explain_list(db: Database, name: str, *args: object) -> str:
+    async with db.read("explain") as tx:
+        await tx.fetch(statements.load("run").plan_by_values)
+        rows = await tx.fetch(f"EXPLAIN {statements.load('run')[name]}", *args)
+    return "\n".join(row[0] for row in rows)
 
 
 # ── what cannot be stored ────────────────────────────────────────────────────────────────────────────────────────────

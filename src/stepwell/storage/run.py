@@ -252,14 +252,14 @@ async def list_runs(
 ) -> list[Run]:
     """After a run: older ones, newest first. Before a run: newer ones, the nearest first."""
     statuses = frozenset(where.statuses)
-    ended = bool(statuses) and statuses <= TERMINAL
-    await tx.execute(_sql.plan_by_values)
+    living = bool(statuses) and statuses <= ACTIVE
+    badly = bool(statuses) and statuses <= TERMINAL - {"completed"}
+    await tx.fetch(_sql.plan_by_values)
     rows = await tx.fetch(
-        _sql.list,
+        _sql.list_living if living else _sql.list,
         environment_id,
-        list(statuses) if statuses and not ended else None,
-        list(statuses) if ended else None,
-        bool(statuses) and statuses <= ACTIVE,
+        list(statuses) if statuses and not badly else None,
+        list(statuses) if living or badly else None,
         list(where.task_ids) or None,
         list(where.queues) or None,
         list(where.tags) or None,

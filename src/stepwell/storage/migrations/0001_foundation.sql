@@ -84,9 +84,15 @@ CREATE TABLE run (
     queue              text NOT NULL,
     status             text NOT NULL CHECK (status IN
                            ('delayed', 'queued', 'executing', 'waiting', 'completed', 'failed', 'canceled', 'expired')),
-    -- Set once, at the end. Indexes use it in place of `status`, so that the changes before the end stay HOT updates.
     ended_as           text GENERATED ALWAYS AS
                            (CASE WHEN status IN ('completed', 'failed', 'canceled', 'expired') THEN status END) STORED,
+    -- Indexes use these two in place of `status`: they never change for a run without a parent that completes, so that all
+    -- changes of most runs are HOT updates.
+    ended_badly_as     text GENERATED ALWAYS AS
+                           (CASE WHEN status IN ('failed', 'canceled', 'expired') THEN status END) STORED,
+    open_child_of      text GENERATED ALWAYS AS
+                           (CASE WHEN status NOT IN ('completed', 'failed', 'canceled', 'expired') THEN parent_id END)
+                           STORED,
 
     payload            bytea NOT NULL,
     payload_type       text NOT NULL,
@@ -146,16 +152,15 @@ CREATE TABLE run (
     CHECK ((status = 'failed') = (failure IS NOT NULL)),
     CHECK (status <> 'executing' OR (attempt >= 1 AND attempt_open AND lease_epoch >= 1 AND started_at IS NOT NULL)),
     CHECK (ended_as IS NULL OR NOT attempt_open)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 50);                                                -- room for a run's versions on its page
 ALTER TABLE run ALTER COLUMN output SET STORAGE EXTERNAL;                -- executors compress what is worth it
 CREATE INDEX run_newest ON run (environment_id, number);
 CREATE INDEX run_of_task ON run (environment_id, task_id, number);
-CREATE INDEX run_ended ON run (environment_id, ended_as, number) WHERE ended_as IS NOT NULL;
-CREATE INDEX run_open ON run (environment_id, number) WHERE ended_as IS NULL;
-CREATE INDEX run_dead ON run (environment_id, number) WHERE ended_as = 'failed' AND reviewed_at IS NULL;
+CREATE INDEX run_ended_badly ON run (environment_id, ended_badly_as, number) WHERE ended_badly_as IS NOT NULL;
+CREATE INDEX run_dead ON run (environment_id, number) WHERE ended_badly_as = 'failed' AND reviewed_at IS NULL;
 CREATE INDEX run_tagged ON run USING gin (tags) WHERE tags <> '{}';
 CREATE INDEX run_children ON run (parent_id, spawn_key, child_index) WHERE parent_id IS NOT NULL;
-CREATE INDEX run_open_children ON run (parent_id, spawn_key) WHERE parent_id IS NOT NULL AND ended_as IS NULL;
+CREATE INDEX run_open_children ON run (open_child_of, spawn_key) WHERE open_child_of IS NOT NULL;
 CREATE INDEX run_of_root ON run (root_id) WHERE depth > 0;
 CREATE INDEX run_of_batch ON run (batch_id, batch_index) WHERE batch_id IS NOT NULL;
 
@@ -306,7 +311,7 @@ CREATE TABLE attempt (
     PRIMARY KEY (run_id, number),
     CHECK ((outcome = 'open') = (ended_at IS NULL)),
     CHECK ((outcome = 'failed') = (failure IS NOT NULL))
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 60);
 
 CREATE TABLE event (
     run_id             text NOT NULL,
@@ -411,11 +416,18 @@ CREATE TABLE tick (                                                      -- each
 
 -- A run without its payload and output, which may be large.
 CREATE VIEW run_summary AS
-SELECT id, environment_id, number, task_id, queue, status, ended_as, failure, cancel_reason, parent_id, root_id, depth,
+SELECT id, environment_id, number, task_id, queue, status, ended_badly_as, failure, cancel_reason, parent_id, root_id, depth,
        spawn_key, child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts,
        max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, attempt, crashes,
        executed, lease_epoch, created_at, updated_at, delayed_until, expires_at, started_at, finished_at, reviewed_at
 FROM run;
+
+-- What each run that has not ended stands in, by status: how lists of such runs find them.
+CREATE VIEW living AS
+SELECT run_id, 'queued' AS status FROM ready
+UNION ALL SELECT run_id, 'delayed' FROM delayed
+UNION ALL SELECT run_id, 'executing' FROM lease
+UNION ALL SELECT run_id, 'waiting' FROM wait;
 
 -- ── the promise that no run is stuck ───────────────────────────────────────────────────────────────────────────────
 

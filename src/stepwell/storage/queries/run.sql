@@ -85,7 +85,7 @@ ORDER BY depth, id FOR NO KEY UPDATE
 
 -- name: open_children
 -- Children of these runs that have not ended.
-SELECT id FROM run WHERE parent_id = ANY($1) AND ended_as IS NULL
+SELECT id FROM run WHERE open_child_of = ANY($1)
 
 -- name: suspend
 -- executing -> waiting. Arrays: $1 run, $2 epoch.
@@ -283,36 +283,58 @@ SELECT id, task_id, status, output, output_type, failure FROM run WHERE environm
 SELECT id, status, lease_epoch, left_by FROM run WHERE id = ANY($1)
 
 -- name: plan_by_values
--- Lists are planned for the filters at hand.
-SET LOCAL plan_cache_mode = force_custom_plan
+-- Lists are planned for the filters at hand, by any means.
+SELECT set_config(name, value, true)
+FROM (VALUES ('plan_cache_mode', 'force_custom_plan'), ('enable_seqscan', 'on'), ('enable_hashjoin', 'on'),
+             ('enable_mergejoin', 'on')) AS setting (name, value)
 
 -- name: list
--- A page of runs. $2 statuses, $3 terminal ones only, $4 open ones only, $5 tasks, $6 queues, $7 tags, $8 batch, $9 parent,
--- $10 root, $11 test, $12 and $13 creation, $14 ids, $15 older than this run, $16 newer than this run, $17 rows.
+-- A page of runs. $2 statuses, $3 statuses of those that ended badly, $4 tasks, $5 queues, $6 tags, $7 batch, $8 parent,
+-- $9 root, $10 test, $11 and $12 creation, $13 ids, $14 older than this run, $15 newer than this run, $16 rows.
 SELECT * FROM run_summary
 WHERE environment_id = $1
   AND ($2::text[] IS NULL OR status = ANY($2))
-  AND ($3::text[] IS NULL OR ended_as = ANY($3))
-  AND (NOT $4::boolean OR ended_as IS NULL)
-  AND ($5::text[] IS NULL OR task_id = ANY($5))
-  AND ($6::text[] IS NULL OR queue = ANY($6))
-  AND ($7::text[] IS NULL OR tags && $7)
-  AND ($8::text IS NULL OR batch_id = $8)
-  AND ($9::text IS NULL OR parent_id = $9)
-  AND ($10::text IS NULL OR root_id = $10)
-  AND ($11::boolean IS NULL OR test = $11)
-  AND ($12::timestamptz IS NULL OR created_at >= $12)
-  AND ($13::timestamptz IS NULL OR created_at < $13)
-  AND ($14::text[] IS NULL OR id = ANY($14))
-  AND ($15::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $15))
-  AND ($16::text IS NULL OR number > (SELECT number FROM run WHERE environment_id = $1 AND id = $16))
-ORDER BY CASE WHEN $16::text IS NULL THEN number END DESC, CASE WHEN $16::text IS NOT NULL THEN number END
-LIMIT $17
+  AND ($3::text[] IS NULL OR ended_badly_as = ANY($3))
+  AND ($4::text[] IS NULL OR task_id = ANY($4))
+  AND ($5::text[] IS NULL OR queue = ANY($5))
+  AND ($6::text[] IS NULL OR tags && $6)
+  AND ($7::text IS NULL OR batch_id = $7)
+  AND ($8::text IS NULL OR parent_id = $8)
+  AND ($9::text IS NULL OR root_id = $9)
+  AND ($10::boolean IS NULL OR test = $10)
+  AND ($11::timestamptz IS NULL OR created_at >= $11)
+  AND ($12::timestamptz IS NULL OR created_at < $12)
+  AND ($13::text[] IS NULL OR id = ANY($13))
+  AND ($14::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $14))
+  AND ($15::text IS NULL OR number > (SELECT number FROM run WHERE environment_id = $1 AND id = $15))
+ORDER BY CASE WHEN $15::text IS NULL THEN number END DESC, CASE WHEN $15::text IS NOT NULL THEN number END
+LIMIT $16
+
+-- name: list_living
+-- The same of runs that have not ended: $2 their statuses, $3 the same again.
+SELECT * FROM run_summary
+WHERE environment_id = $1
+  AND id IN (SELECT run_id FROM living WHERE living.status = ANY($2))
+  AND status = ANY($3::text[])
+  AND ($4::text[] IS NULL OR task_id = ANY($4))
+  AND ($5::text[] IS NULL OR queue = ANY($5))
+  AND ($6::text[] IS NULL OR tags && $6)
+  AND ($7::text IS NULL OR batch_id = $7)
+  AND ($8::text IS NULL OR parent_id = $8)
+  AND ($9::text IS NULL OR root_id = $9)
+  AND ($10::boolean IS NULL OR test = $10)
+  AND ($11::timestamptz IS NULL OR created_at >= $11)
+  AND ($12::timestamptz IS NULL OR created_at < $12)
+  AND ($13::text[] IS NULL OR id = ANY($13))
+  AND ($14::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $14))
+  AND ($15::text IS NULL OR number > (SELECT number FROM run WHERE environment_id = $1 AND id = $15))
+ORDER BY CASE WHEN $15::text IS NULL THEN number END DESC, CASE WHEN $15::text IS NOT NULL THEN number END
+LIMIT $16
 
 -- name: dead
 -- A page of dead letters, newest first. $2 tasks, $3 older than this run, $4 rows.
 SELECT * FROM run_summary
-WHERE environment_id = $1 AND ended_as = 'failed' AND reviewed_at IS NULL
+WHERE environment_id = $1 AND ended_badly_as = 'failed' AND reviewed_at IS NULL
   AND ($2::text[] IS NULL OR task_id = ANY($2))
   AND ($3::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $3))
 ORDER BY number DESC LIMIT $4

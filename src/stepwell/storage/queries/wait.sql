@@ -46,8 +46,7 @@ FROM wait
 LEFT JOIN adoption ON adoption.run_id = wait.run_id AND adoption.spawn_key = wait.spawn_key
 WHERE wait.kind = 'children' AND NOT EXISTS (
     SELECT FROM run AS child
-    WHERE child.parent_id = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key
-      AND child.ended_as IS NULL)
+    WHERE child.open_child_of = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key)
 LIMIT $1
 
 -- name: tokens_closed
@@ -64,8 +63,7 @@ WHERE wait.run_id = ANY($1) AND (
     wait.due_at <= clock_timestamp()
     OR wait.kind = 'children' AND NOT EXISTS (
         SELECT FROM run AS child
-        WHERE child.parent_id = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key
-          AND child.ended_as IS NULL)
+        WHERE child.open_child_of = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key)
     OR wait.kind = 'token' AND NOT EXISTS (
         SELECT FROM token WHERE token.id = wait.token_id AND token.status = 'waiting'))
 ORDER BY wait.run_id, wait.due_at NULLS FIRST, wait.key
