@@ -55,7 +55,8 @@ SELECT wait.run_id FROM wait LEFT JOIN token ON token.id = wait.token_id
 WHERE wait.token_id IS NOT NULL AND token.status IS DISTINCT FROM 'waiting' LIMIT $1
 
 -- name: satisfied
--- Of these waiting runs, locked by now: which wait of each is satisfied, the one due first.
+-- Of these waiting runs, locked by now: which wait of each is satisfied, the one due first. The OFFSETs keep the planner
+-- from reading all runs into a hash.
 SELECT DISTINCT ON (wait.run_id) wait.run_id, wait.key, wait.kind
 FROM wait
 LEFT JOIN adoption ON adoption.run_id = wait.run_id AND adoption.spawn_key = wait.spawn_key
@@ -63,9 +64,10 @@ WHERE wait.run_id = ANY($1) AND (
     wait.due_at <= clock_timestamp()
     OR wait.kind = 'children' AND NOT EXISTS (
         SELECT FROM run AS child
-        WHERE child.open_child_of = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key)
+        WHERE child.open_child_of = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key
+        OFFSET 0)
     OR wait.kind = 'token' AND NOT EXISTS (
-        SELECT FROM token WHERE token.id = wait.token_id AND token.status = 'waiting'))
+        SELECT FROM token WHERE token.id = wait.token_id AND token.status = 'waiting' OFFSET 0))
 ORDER BY wait.run_id, wait.due_at NULLS FIRST, wait.key
 
 -- name: next_due

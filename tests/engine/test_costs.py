@@ -1,0 +1,194 @@
+"""What the verbs cost, counted and not timed: round trips, plans, pages, index entries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from stepwell.engine import batches, finish, trigger
+from stepwell.engine.checkpoint import write_journal
+from stepwell.model.trigger import TriggerRequest
+from stepwell.model.wait import Wait
+from stepwell.protocol.frames import Finish, StartAttempt, WriteJournal
+from stepwell.storage import database, statements
+from tests.engine.world import World, entry
+
+# What runs for each run or each step. Every other statement runs for what is unusual.
+HOT = (
+    ("run", "insert"),
+    ("ready", "claim"),
+    ("checkpoint", "append"),
+    ("run", "complete"),
+    ("run", "lock"),
+    ("run", "lock_family"),
+    ("run", "suspend"),
+    ("run", "retry"),
+    ("run", "finish"),
+    ("run", "wake"),
+    ("ready", "enqueue"),
+    ("attempt", "end"),
+    ("lease", "fence"),
+    ("lease", "renew"),
+    ("checkpoint", "journals"),
+    ("wait", "satisfied"),
+)
+TABLES = ("run", "ready", "lease", "attempt", "checkpoint", "event", "wait", "task", "queue", "request_key")
+NOTHING: dict[str, Any] = {"text": "", "bool": False, "int4": 1, "int8": 1, "float8": 1.0}
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The round trips to Postgres, as the methods of the connection that were awaited."""
+    seen: list[str] = []
+    original = database.ask
+
+    async def noted(connection: Any, method: str, *args: Any, **options: Any) -> Any:
+        if not (args and "pg_notify" in str(args[0])):  # told beside the commit, for many of them at once
+            seen.append(method)
+        return await original(connection, method, *args, **options)
+
+    monkeypatch.setattr(database, "ask", noted)
+    return seen
+
+
+async def counted(trips: list[str], work: Awaitable[Any]) -> int:
+    trips.clear()
+    await work
+    return len(trips)
+
+
+def requests(amount: int) -> list[TriggerRequest]:
+    return [TriggerRequest("plain", b"{}") for _ in range(amount)]
+
+
+async def finish_all(world: World, attempts: list[StartAttempt]) -> None:
+    frames = [Finish(each.run_id, each.epoch, output=b"1") for each in attempts]
+    assert await finish.finish(world.db, world.worker, frames) == [None] * len(frames)
+
+
+async def test_the_life_of_any_number_of_runs_takes_one_round_trip_for_each_verb(
+    world: World, trips: list[str]
+) -> None:
+    await world.trigger()  # the first one looks up what the task declares
+    await finish_all(world, await world.claim(10))
+    assert await counted(trips, trigger.trigger(world.db, world.environment_id, requests(200))) == 1
+    attempts = await world.claim(100)
+    assert await counted(trips, world.claim(100)) == 1
+    writes = [WriteJournal(each.run_id, each.epoch, [entry(0)]) for each in attempts]
+    assert await counted(trips, write_journal(world.db, world.worker, writes)) == 1
+    assert await counted(trips, finish_all(world, attempts)) == 1
+
+
+async def test_a_trigger_with_a_request_key_takes_one_round_trip(world: World, trips: list[str]) -> None:
+    await world.trigger()
+    assert await counted(trips, world.ask(TriggerRequest("plain", b"{}", request_key="call-1"))) == 1
+
+
+async def test_the_items_of_a_batch_take_so_many_round_trips_however_many_they_are(
+    world: World, trips: list[str]
+) -> None:
+    made = await batches.create(world.db, world.environment_id, 1000)
+    given: list[batches.Item] = [(index, "plain", request) for index, request in enumerate(requests(1000))]
+    assert await counted(trips, batches.add_items(world.db, world.environment_id, made.batch_id, given)) <= 8
+
+
+async def test_a_resumed_run_takes_one_more_round_trip_for_its_journal(world: World, trips: list[str]) -> None:
+    attempt = await world.started()
+    await world.write(attempt, entry(0))
+    await world.suspend(attempt, Wait("t", "timer", due_at=1.0))
+    assert await counted(trips, world.claim()) == 2
+
+
+async def plan_of(world: World, noun: str, name: str) -> dict[str, Any]:
+    """The plan that the pool's sessions keep for a statement."""
+    sql = statements.load(noun)[name]
+    connection = await asyncpg.connect(world.db.url)
+    kinds = [parameter.name for parameter in (await connection.prepare(sql)).get_parameters()]
+    await connection.close()
+    arguments = [[] if kind.endswith("[]") else NOTHING[kind] for kind in kinds]
+    async with world.db.read("explain") as tx:
+        rows = await tx.fetch(f"EXPLAIN (FORMAT json) {sql}", *arguments)
+    return json.loads(rows[0][0])[0]["Plan"]
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(below for part in plan.get("Plans", []) for below in nodes(part))]
+
+
+@pytest.mark.parametrize(("noun", "name"), HOT)
+@pytest.mark.parametrize("filled", [False, True], ids=["while-empty", "with-thousands-of-ended-runs"])
+async def test_what_runs_often_goes_from_keys_to_rows_by_an_index_at_any_size(
+    world: World, noun: str, name: str, filled: bool
+) -> None:
+    """A plan that is made while a table is small is kept when it has grown."""
+    if filled:
+        await ended(world, 5000)
+    for node in nodes(await plan_of(world, noun, name)):
+        assert node["Node Type"] not in {"Hash Join", "Merge Join"}
+        if node.get("Relation Name") in TABLES and node["Node Type"] == "Seq Scan":
+            raise AssertionError(f"reads all of {node['Relation Name']}")
+
+
+async def ended(world: World, amount: int) -> None:
+    await world.sql(
+        """INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, root_id, max_attempts,
+                            trigger_function, finished_at)
+           SELECT 'run_' || n, $1, 'plain', 'task/plain', 'completed', '', 'application/json', 'run_' || n, 3,
+                  'trigger', now() FROM generate_series(1, $2::integer) n""",
+        world.environment_id,
+        amount,
+    )
+    await world.sql("ANALYZE run")
+
+
+async def backlog(world: World, amount: int) -> None:
+    await world.sql(
+        """WITH made AS (
+               INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, root_id,
+                                max_attempts, trigger_function)
+               SELECT 'run_' || n, $1, 'plain', 'task/plain', 'queued', '', 'application/json', 'run_' || n, 3,
+                      'trigger' FROM generate_series(1, $2::integer) n RETURNING *)
+           INSERT INTO ready SELECT id, environment_id, queue, task_id, false, 0, number, NULL FROM made""",
+        world.environment_id,
+        amount,
+    )
+
+
+async def pages_of_a_claim(world: World) -> int:
+    """How many pages a claim of ten runs touches."""
+    arguments = (world.environment_id, ["plain"], 10, world.worker, 30.0, [], False)
+    sql = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {statements.load('ready').claim}"
+    plan = json.loads((await world.sql(sql, *arguments))[0][0])[0]["Plan"]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+async def test_a_claim_costs_the_same_over_a_backlog_of_a_hundred_thousand_runs(world: World) -> None:
+    await backlog(world, 20)
+    few = await pages_of_a_claim(world)
+    await world.sql("DELETE FROM ready")
+    await world.sql("DELETE FROM lease")
+    await world.sql("TRUNCATE event, attempt")
+    await world.sql("DELETE FROM run")
+    await backlog(world, 100_000)
+    many = await pages_of_a_claim(world)
+    await world.sql("TRUNCATE run, ready, lease, event, attempt")
+    assert 0 < many < 2 * few
+
+
+async def test_nearly_all_changes_of_runs_that_complete_touch_no_index(world: World) -> None:
+    await trigger.trigger(world.db, world.environment_id, requests(400))
+    for _ in range(8):
+        await finish_all(world, await world.claim(50))
+    connection = await asyncpg.connect(world.db.url)
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    await connection.close()
+    changed, hot = 0, 0
+    while changed < 800:
+        await world.sql("SELECT pg_stat_force_next_flush()")
+        [row] = await world.sql("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'run'")
+        changed, hot = row["n_tup_upd"], row["n_tup_hot_upd"]
+    assert hot > 0.8 * changed
