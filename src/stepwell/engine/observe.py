@@ -72,8 +72,7 @@ async def list_runs(
 
 async def outcomes(db: Database, environment_id: str, run_ids: Sequence[str]) -> dict[str, RunOutcome]:
     """Status of each run, and how it ended if it did. Unknown ids are left out."""
-    async with db.read("outcomes") as tx:
-        return await run.outcomes(tx, environment_id, run_ids)
+    return await run.outcomes(db, environment_id, run_ids)
 
 
 async def outcome(db: Database, environment_id: str, run_id: str) -> RunOutcome:

@@ -297,8 +297,8 @@ async def outcomes_of_children(tx: Tx, run_id: str, spawn_keys: Sequence[str]) -
     return found
 
 
-async def outcomes(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, RunOutcome]:
-    rows = await tx.fetch(_sql.outcomes, environment_id, list(ids))
+async def outcomes(db: Database, environment_id: str, ids: Sequence[str]) -> dict[str, RunOutcome]:
+    rows = await db.read_alone("outcomes", _sql.outcomes, environment_id, list(ids))
     return {
         row["id"]: RunOutcome(
             run_id=row["id"],
