@@ -20,7 +20,7 @@ from stepwell.client.options import Duration, TriggerFields
 from stepwell.client.retrying import delay_after_reply, delay_after_silence
 from stepwell.client.runs import Filter
 from stepwell.client.schedules import Times
-from stepwell.client.specs import spec_of
+from stepwell.client.specs import spec_of, specs_of
 from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
 from stepwell.client.watching import Message, Seen, Watch
 from stepwell.model.child import ChildSpec
@@ -82,7 +82,7 @@ class Stepwell:
         self, task_id: str, payloads: Sequence[Any], **options: Unpack[TriggerFields]
     ) -> BatchHandle[Any]:
         """Triggers a run for each payload, with the same options. Raises as `trigger`."""
-        return await self.send_batch([spec_of(task_id, payload, options) for payload in payloads])
+        return await self.send_batch(specs_of(task_id, payloads, options))
 
     async def send(self, spec: ChildSpec) -> RunHandle[Any]:
         """Triggers what a task has encoded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stepwell.client.checks import checked_name
@@ -19,14 +19,22 @@ def spec_of(task_id: str, payload: Any, options: Mapping[str, Any]) -> ChildSpec
     Raises:
         ConfigError: an option is wrong. PayloadInvalid: the payload cannot be written as JSON.
     """
+    return specs_of(task_id, [payload], options)[0]
+
+
+def specs_of(task_id: str, payloads: Iterable[Any], options: Mapping[str, Any]) -> list[ChildSpec]:
+    """The same for many payloads with the same options. Raises as `spec_of`."""
     checked_name("task", task_id)
     chosen = trigger_options(f"trigger of {task_id!r}", options)
+    return [ChildSpec(task_id, _encoded(task_id, payload), JSON, chosen) for payload in payloads]
+
+
+def _encoded(task_id: str, payload: Any) -> bytes:
     try:
-        encoded = bytes(raw({} if payload is None else payload))
+        return bytes(raw({} if payload is None else payload))
     except CheckpointError as error:
         raise PayloadInvalid(
             f"payload of task {task_id!r} cannot be written as JSON: {error.message}",
             problems=[{"field": "", "reason": error.message}],
             hint=error.hint,
         ) from None
-    return ChildSpec(task_id, encoded, JSON, chosen)

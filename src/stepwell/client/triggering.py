@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
 from stepwell.client.exchange import Exchange, ask, call, read
+from stepwell.codec.payload import JSON
 from stepwell.errors import ApiError, NotFound
 from stepwell.model.child import ChildSpec, TriggerOptions
 from stepwell.protocol import operations
@@ -26,8 +27,9 @@ from stepwell.protocol.triggering import (
 )
 
 # One request of a batch's stream: small enough to be sent again without regret.
-LINES_AT_ONCE = 1000
+LINES_AT_ONCE = 5000
 BYTES_AT_ONCE = 8 * 1024 * 1024
+_USUAL = Options(payload_type=JSON)  # says nothing that is not so without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,16 @@ def _delay(options: TriggerOptions) -> str | float | None:
     return datetime.fromtimestamp(options.delay_until, UTC).isoformat()
 
 
-def _streams(specs: Iterable[ChildSpec]) -> Iterator[bytes]:
+def _streams(specs: Sequence[ChildSpec]) -> Iterator[bytes]:
     """The items as NDJSON, in bodies of a bounded size."""
     lines, size = list[bytes](), 0
+    sent: dict[tuple[int, str], Options | None] = {}  # most specs of a batch share one object of options
     for index, spec in enumerate(specs):
-        item = BatchItem(index=index, task=spec.task_id, payload=msgspec.Raw(spec.payload), options=wire_options(spec))
+        shared = id(spec.options), spec.payload_type
+        if shared not in sent:
+            options = wire_options(spec)
+            sent[shared] = None if options == _USUAL else options
+        item = BatchItem(index=index, task=spec.task_id, payload=msgspec.Raw(spec.payload), options=sent[shared])
         line = msgspec.json.encode(item)
         if lines and (len(lines) == LINES_AT_ONCE or size + len(line) > BYTES_AT_ONCE):
             yield b"\n".join(lines)

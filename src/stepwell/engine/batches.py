@@ -118,7 +118,7 @@ async def _add(tx: Tx, environment_id: str, batch_id: str, given: Sequence[Item]
     taken = await batch.taken(tx, batch_id, list(first))
     fresh = [first[index] for index in sorted(first) if index not in taken]
     wanted = [
-        replace(request, batch=(batch_id, index), parent_id=request.parent_id or known.parent_id)
+        _placed(request, batch_id, index, known.parent_id)
         for index, _, request in fresh
         if isinstance(request, TriggerRequest)
     ]
@@ -130,6 +130,13 @@ async def _add(tx: Tx, environment_id: str, batch_id: str, given: Sequence[Item]
     await batch.insert_items(tx, batch_id, stored)
     received, sealed = await batch.seal(tx, batch_id)
     return BatchProgress(batch_id, len(fresh), len(given) - len(fresh), sealed, known.expected, received)
+
+
+def _placed(request: TriggerRequest, batch_id: str, index: int, parent_id: str | None) -> TriggerRequest:
+    """The request as one of the batch; most are that already."""
+    if request.batch == (batch_id, index) and (parent_id is None or request.parent_id):
+        return request
+    return replace(request, batch=(batch_id, index), parent_id=request.parent_id or parent_id)
 
 
 def _item(index: int, task_id: str, outcome: Triggered | StepwellError) -> BatchItem:

@@ -20,6 +20,7 @@ from stepwell.protocol.wire import RawJson
 
 REQUEST_KEY = "x-trigger-request-idempotency-key"
 _NONE = Options()
+_DEFAULTS = TriggerOptions()
 
 
 def trigger_request(
@@ -41,7 +42,7 @@ def trigger_request(
         task_id=task_id,
         payload=packet.data,
         payload_type=packet.type,
-        options=_options(given),
+        options=_DEFAULTS if given is _NONE else _options(given),
         request_key=request_key,
         parent_id=given.parent_run_id,
         batch=batch,

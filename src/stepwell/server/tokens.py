@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -135,7 +136,13 @@ def _moment(asked: str | float, now: float) -> float:
 
 
 def _key(environment: Environment) -> OctKey:
-    return OctKey.import_key(environment.signing_secret)
+    return _imported(environment.signing_secret)
+
+
+@lru_cache(maxsize=1000)
+def _imported(secret: str) -> OctKey:
+    """A key is checked at length when it is made; it signs each trigger's answer."""
+    return OctKey.import_key(secret)
 
 
 def _unbase64(part: str) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 
@@ -53,76 +54,145 @@ async def create(call: Call) -> Answer:
 
 
 async def receive_items(call: Call) -> ItemsAccepted:
-    """Items as they arrive, some hundreds a transaction. What was taken stays, wherever the stream breaks off."""
+    """Items as they arrive, some hundreds a transaction, the next ones read while these are stored.
+
+    What was taken stays, wherever the stream breaks off.
+    """
     check_type(call.operation, call.request)
-    batch_id = call.parameters["batch_id"]
-    accepted = deduplicated = 0
-    progress: model.BatchProgress | None = None
-    waiting: list[BatchItem] = []
-    async for item in _items(call):
-        waiting.append(item)
-        if len(waiting) == AT_ONCE:
-            progress = await add_items(call, batch_id, waiting)
-            accepted, deduplicated = accepted + progress.accepted, deduplicated + progress.deduplicated
-            waiting = []
-    if waiting or progress is None:
-        progress = await add_items(call, batch_id, waiting)
-        accepted, deduplicated = accepted + progress.accepted, deduplicated + progress.deduplicated
-    return ItemsAccepted(
-        id=batch_id,
-        items_accepted=accepted,
-        items_deduplicated=deduplicated,
-        sealed=progress.sealed,
-        enqueued_count=progress.received,
-        expected_count=progress.expected,
-    )
-
-
-async def add_items(call: Call, batch_id: str, items: Sequence[BatchItem]) -> model.BatchProgress:
-    """Trigger these; an item that cannot be is recorded with its error, and the others run."""
-    prepared: list[batches.Item] = [(item.index, item.task, _request(call, batch_id, item)) for item in items]
-    return await batches.add_items(call.backend.db, call.environment_id, batch_id, prepared)
-
-
-def _request(call: Call, batch_id: str, item: BatchItem) -> TriggerRequest | StepwellError:
+    intake = Intake(call, call.parameters["batch_id"])
     try:
-        return trigger_request(
-            item.task,
-            item.payload,
-            item.options,
-            max_payload=call.backend.settings.max_payload,
-            batch=(batch_id, item.index),
-            function="batchTrigger",
-            traceparent=call.header("traceparent"),
+        async for items in _in_groups(_items(call)):
+            await intake.put(items)
+        return await intake.accepted()
+    finally:
+        await intake.settled()
+
+
+class Intake:
+    """Stores a batch's items, one group at a time, while the caller goes on."""
+
+    def __init__(self, call: Call, batch_id: str) -> None:
+        self._call = call
+        self._batch_id = batch_id
+        self._storing: asyncio.Task[model.BatchProgress] | None = None
+        self._accepted = 0
+        self._deduplicated = 0
+
+    async def put(self, items: Sequence[BatchItem]) -> None:
+        """Begin to store these; returns once those before them are stored."""
+        prepared = prepare(self._call, self._batch_id, items)
+        await self._stored()
+        adding = batches.add_items(self._call.backend.db, self._call.environment_id, self._batch_id, prepared)
+        self._storing = asyncio.create_task(adding)
+
+    async def accepted(self) -> ItemsAccepted:
+        """The answer, once everything is stored."""
+        if self._storing is None:
+            await self.put([])
+        progress = await self._stored()
+        assert progress is not None
+        return ItemsAccepted(
+            id=self._batch_id,
+            items_accepted=self._accepted,
+            items_deduplicated=self._deduplicated,
+            sealed=progress.sealed,
+            enqueued_count=progress.received,
+            expected_count=progress.expected,
         )
-    except StepwellError as error:
-        return error
+
+    async def settled(self) -> None:
+        """Return once nothing is being stored, however that ended."""
+        if self._storing is not None and not self._storing.done():
+            await asyncio.wait([self._storing])
+            if not self._storing.cancelled():
+                self._storing.exception()  # the caller has an error of its own to tell
+
+    async def _stored(self) -> model.BatchProgress | None:
+        if self._storing is None:
+            return None
+        progress = await self._storing
+        self._accepted += progress.accepted
+        self._deduplicated += progress.deduplicated
+        return progress
 
 
-async def _items(call: Call) -> AsyncIterator[BatchItem]:
-    """One item a line. Raises ApiError for a line that is none."""
-    longest = call.operation.max_body
-    number = 0
-    async for line in _lines(limited_stream(call.request, longest), call.backend.settings.max_payload * 2):
-        number += 1
+def prepare(call: Call, batch_id: str, items: Sequence[BatchItem]) -> list[batches.Item]:
+    """The items as the engine takes them; one that cannot be a request goes with the error that says why."""
+    return [
+        (item.index, item.task, request) for item, request in zip(items, _requests(call, batch_id, items), strict=True)
+    ]
+
+
+def _requests(call: Call, batch_id: str, items: Sequence[BatchItem]) -> Iterator[TriggerRequest | StepwellError]:
+    largest, traceparent = call.backend.settings.max_payload, call.header("traceparent")
+    for item in items:
         try:
-            yield _item.decode(line)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise ApiError(f"line {number} is no batch item: {error}", code="invalid-request") from None
+            yield trigger_request(
+                item.task,
+                item.payload,
+                item.options,
+                max_payload=largest,
+                batch=(batch_id, item.index),
+                function="batchTrigger",
+                traceparent=traceparent,
+            )
+        except StepwellError as error:
+            yield error
+
+
+async def _in_groups(parts: AsyncIterator[list[BatchItem]]) -> AsyncIterator[list[BatchItem]]:
+    """The same items in lists of AT_ONCE, the last one of what is left."""
+    waiting: list[BatchItem] = []
+    async for part in parts:
+        waiting += part
+        while len(waiting) >= AT_ONCE:
+            yield waiting[:AT_ONCE]
+            waiting = waiting[AT_ONCE:]
+    if waiting:
+        yield waiting
+
+
+async def _items(call: Call) -> AsyncIterator[list[BatchItem]]:
+    """One item a line, as many as have come. Raises ApiError for a line that is none."""
+    number = 0
+    async for lines in _lines(
+        limited_stream(call.request, call.operation.max_body), call.backend.settings.max_payload * 2
+    ):
+        try:
+            items = _item.decode_lines(lines)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            for item in _one_by_one(lines, number):
+                number += 1
+                yield [item]
+        else:
+            number += len(items)
+            yield items
+
+
+def _one_by_one(lines: bytes, number: int) -> Iterator[BatchItem]:
+    """Items up to the line that is none. Raises ApiError that names it: `number` lines came before these."""
+    for line in lines.split(b"\n"):
+        if line.strip():
+            number += 1
+            try:
+                yield _item.decode(line)
+            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+                raise ApiError(f"line {number} is no batch item: {error}", code="invalid-request") from None
 
 
 async def _lines(chunks: AsyncIterator[bytes], longest: int) -> AsyncIterator[bytes]:
-    """The stream's lines without empty ones; none is gathered beyond `longest` bytes."""
-    rest = b""
+    """Complete lines, as many as have come; none is gathered beyond `longest` bytes."""
+    rest = bytearray()
     async for chunk in chunks:
-        *complete, rest = (rest + chunk).split(b"\n")
+        complete, newline, begun = chunk.rpartition(b"\n")
+        if newline:
+            yield bytes(rest) + complete
+            rest.clear()
+        rest += begun
         if len(rest) > longest:
             raise PayloadTooLarge(f"a line is longer than {longest:,} bytes", hint="one item a line")
-        for line in complete:
-            if line.strip():
-                yield line
     if rest.strip():
-        yield rest
+        yield bytes(rest)
 
 
 async def retrieve(call: Call) -> Batch:

@@ -12,7 +12,7 @@ from stepwell.protocol.fleet import Tasks, TaskView
 from stepwell.protocol.triggering import BatchItem, BatchRun, BatchTriggered, Triggered
 from stepwell.server.options import REQUEST_KEY, trigger_request, with_legacy_headers
 from stepwell.server.requests import Answer, Call
-from stepwell.server.routes.batches import add_items
+from stepwell.server.routes.batches import prepare
 from stepwell.server.tokens import public_token
 
 
@@ -42,7 +42,8 @@ async def trigger_batch(call: Call) -> Answer:
     lines = [
         BatchItem(index=i, task=each.task, payload=each.payload, options=each.options) for i, each in enumerate(items)
     ]
-    await add_items(call, created.batch_id, lines)
+    prepared = prepare(call, created.batch_id, lines)
+    await batches.add_items(call.backend.db, call.environment_id, created.batch_id, prepared)
     found = await batches.items(call.backend.db, call.environment_id, created.batch_id)
     made = [BatchRun(id=item.run_id, task_identifier=item.task_id, is_cached=False) for item in found if item.run_id]
     body = BatchTriggered(id=created.batch_id, run_count=len(items), is_cached=created.cached, runs=made)
