@@ -155,6 +155,18 @@ async def test_what_time_does_is_found_by_an_index(crowded: World, noun: str, na
     assert re.search(r"Index Cond: \(.* <= statement_timestamp\(\)\)", plan), "it reads what is not due yet as well"
 
 
+async def test_whether_children_are_under_way_is_one_probe(crowded: World) -> None:
+    """5,000 of them under one parent, of which all but one have ended."""
+    await crowded.sql(
+        """UPDATE run SET parent_id = 'run_queued1', depth = 1, spawn_key = '/|map#0', child_index = number
+           WHERE status = 'completed' AND number % 4 = 0 OR id = 'run_queued2'"""
+    )
+    await crowded.sql("ANALYZE run")
+    plan = await explain(crowded.db, "run", "spawns_under_way", ["run_queued1"], ["/|map#0"])
+    assert "run_open_children" in plan
+    assert "Seq Scan on run" not in plan
+
+
 async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:
     nothing = [None] * 12
     for name, statuses, index in (

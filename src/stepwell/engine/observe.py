@@ -142,13 +142,16 @@ async def children(db: Database, environment_id: str, run_id: str, *, limit: int
 async def ended_children(db: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[ChildOutcome]]:
     """Of these (run id, spawn key) those whose children have all ended, with the outcomes in the order of spawning.
 
-    A key that triggered nothing is over at once, with no outcome.
+    A key that triggered nothing is over at once, with no outcome. While children are under way none is read: this is
+    asked at the end of each of thousands.
     """
     by_run: dict[str, list[str]] = {}
-    for run_id, spawn_key in asked:
-        by_run.setdefault(run_id, []).append(spawn_key)
     ended: dict[tuple[str, str], list[ChildOutcome]] = {}
     async with db.read("ended_children") as tx:
+        under_way = await run.spawns_under_way(tx, asked)
+        for run_id, spawn_key in asked:
+            if (run_id, spawn_key) not in under_way:
+                by_run.setdefault(run_id, []).append(spawn_key)
         for run_id, spawn_keys in by_run.items():
             found = await run.outcomes_of_children(tx, run_id, spawn_keys)
             for spawn_key in spawn_keys:

@@ -281,6 +281,12 @@ async def list_dead(tx: Tx, environment_id: str, task_ids: Sequence[str], after:
     return [_run(row) for row in await tx.fetch(_sql.dead, environment_id, list(task_ids) or None, after, limit)]
 
 
+async def spawns_under_way(tx: Tx, spawns: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of these (run id, spawn key) those with a child that has not ended."""
+    rows = await tx.fetch(_sql.spawns_under_way, *transposed(spawns, 2))
+    return {(row["run_id"], row["spawn_key"]) for row in rows}
+
+
 async def outcomes_of_children(tx: Tx, run_id: str, spawn_keys: Sequence[str]) -> dict[str, list[ChildOutcome | None]]:
     """For each key its children in order, None in place of one that has not ended. A key without children is absent."""
     found: dict[str, list[ChildOutcome | None]] = {}

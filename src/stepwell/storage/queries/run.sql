@@ -266,6 +266,16 @@ SELECT * FROM run_summary WHERE environment_id = $1 AND id = ANY($2)
 -- The children of a run in the order of their making, at most $3.
 SELECT * FROM run_summary WHERE environment_id = $1 AND parent_id = $2 ORDER BY number LIMIT $3
 
+-- name: spawns_under_way
+-- Of these runs and keys, those under which a child has not ended: one probe of an index each, however many there are.
+-- Arrays: $1 run, $2 key.
+SELECT f.run_id, f.spawn_key
+FROM unnest($1::text[], $2::text[]) AS f (run_id, spawn_key)
+LEFT JOIN adoption ON adoption.run_id = f.run_id AND adoption.spawn_key = f.spawn_key
+WHERE EXISTS (
+    SELECT FROM run WHERE run.parent_id = coalesce(adoption.parent_id, f.run_id) AND run.spawn_key = f.spawn_key
+                      AND run.ended_as IS NULL)
+
 -- name: outcomes_of_children
 -- How the children ended that run $1 triggered (or adopted) under each key of $2; open ones have no outcome yet.
 SELECT f.spawn_key, run.id, run.status, run.ended_as, run.child_index, run.output, run.output_type, run.failure
