@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepwell.sdk.schedules import Schedule, Tick
     from stepwell.sdk.step import durable, step
     from stepwell.sdk.task import Task, task
+    from stepwell.sdk.tokens import TokenHandle, create_token, token
     from stepwell.sdk.waits import sleep, sleep_until
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "Stepwell",
     "Task",
     "Tick",
+    "TokenHandle",
     "checkpoint",
+    "create_token",
     "ctx",
     "durable",
     "errors",
@@ -47,6 +50,7 @@ __all__ = [
     "step",
     "sync",
     "task",
+    "token",
 ]
 
 _MODULE_OF = {
@@ -60,7 +64,9 @@ _MODULE_OF = {
     "Stepwell": "stepwell.client",
     "Task": "stepwell.sdk.task",
     "Tick": "stepwell.sdk.schedules",
+    "TokenHandle": "stepwell.sdk.tokens",
     "checkpoint": "stepwell.sdk.checkpoints",
+    "create_token": "stepwell.sdk.tokens",
     "ctx": "stepwell.sdk.context",
     "durable": "stepwell.sdk.step",
     "queue": "stepwell.sdk.queues",
@@ -70,6 +76,7 @@ _MODULE_OF = {
     "sleep_until": "stepwell.sdk.waits",
     "step": "stepwell.sdk.step",
     "task": "stepwell.sdk.task",
+    "token": "stepwell.sdk.tokens",
 }
 _SUBMODULES = frozenset({"errors", "sync"})
 

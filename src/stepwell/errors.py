@@ -17,6 +17,8 @@
     ├─ CheckpointError             a value cannot be stored, or a stored one cannot be read
     ├─ ReplayDiverged              the code no longer does what its journal says it did
     ├─ StepTimeout                 a step ran longer than its timeout
+    ├─ TokenTimeout                nobody answered a token in time
+    ├─ TokenCanceled               a token that was waited for was canceled
     ├─ LeaseLost                   another worker owns the run now; whatever we hold of it is void
     └─ RunFailed (failure)         another run ended without an output; carries its recorded failure
 
@@ -176,6 +178,18 @@ class StepTimeout(StepwellError, TimeoutError):
     """A step ran longer than its `timeout`."""
 
     default_code = "step-timeout"
+
+
+class TokenTimeout(StepwellError, TimeoutError):
+    """Nobody answered a token within its `timeout`."""
+
+    default_code = "token-timeout"
+
+
+class TokenCanceled(StepwellError):
+    """A token was canceled (or never was) while somebody waited for it: there will be no answer."""
+
+    default_code = "token-canceled"
 
 
 class LeaseLost(StepwellError):

@@ -23,6 +23,7 @@ from stepwell.primitives.duration import seconds
 from stepwell.sdk.checkpoints import checked_checkpoint_name
 from stepwell.sdk.runtime import StepCall
 from stepwell.sdk.step import StepFields, make_step
+from stepwell.sdk.tokens import RAISE, Answer, TokenHandle, answer_of, outside, spec_of
 from stepwell.sdk.triggers import Triggers, blocking_runtime, outputs
 
 __all__ = [
@@ -31,12 +32,15 @@ __all__ = [
     "Stepwell",
     "batch_trigger",
     "checkpoint",
+    "create_token",
     "map",
     "sleep",
     "sleep_until",
     "step",
+    "token",
     "trigger",
     "trigger_and_wait",
+    "wait_for_token",
 ]
 
 P = ParamSpec("P")
@@ -100,6 +104,53 @@ def checkpoint(name: str, /, **data: Any) -> None:
     runtime = blocking_runtime("sync.checkpoint", "await checkpoint(...)")
     if runtime is not None:
         runtime.blocking(lambda: runtime.checkpoint(name, data))
+
+
+@overload
+def token(
+    *,
+    title: str | None = None,
+    timeout: float | str | timedelta | None = None,
+    data: Any = None,
+    tags: Iterable[str] = (),
+) -> Answer: ...
+@overload
+def token(
+    *,
+    title: str | None = None,
+    timeout: float | str | timedelta | None = None,
+    data: Any = None,
+    tags: Iterable[str] = (),
+    answer: type[R],
+    default: Any = RAISE,
+) -> R: ...
+def token(*, default: Any = RAISE, answer: Any = Answer, **asked: Any) -> Any:
+    """`stepwell.token`, without await; inside a `def` task only."""
+    handle = create_token(answer=answer, **asked)
+    runtime = blocking_runtime("sync.token", "await token(...)") or outside("sync.token", "client.create_token(...)")
+    return answer_of(runtime.blocking(lambda: runtime.token_closed("token", handle.id)), answer, default)
+
+
+def create_token(
+    *,
+    title: str | None = None,
+    timeout: float | str | timedelta | None = None,
+    data: Any = None,
+    tags: Iterable[str] = (),
+    answer: Any = Answer,
+) -> TokenHandle[Any]:
+    """`stepwell.create_token`, without await; its handle is waited for by `wait_for_token(handle)`."""
+    spec = spec_of(title=title, timeout=timeout, data=data, tags=tags, answer=answer)
+    runtime = blocking_runtime("sync.create_token", "await create_token(...)")
+    runtime = runtime or outside("sync.create_token", "client.create_token(...)")
+    return TokenHandle(runtime.blocking(lambda: runtime.create_token("token", spec)), answer)
+
+
+def wait_for_token(handle: TokenHandle[R], *, default: Any = RAISE) -> R:
+    """`await handle`, without await. Raises as `stepwell.token`."""
+    runtime = blocking_runtime("sync.wait_for_token", "await handle")
+    runtime = runtime or outside("sync.wait_for_token", "client.get_token(id)")
+    return answer_of(runtime.blocking(lambda: runtime.token_closed("token", handle.id)), handle.answer, default)
 
 
 def trigger(task: Triggers[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:

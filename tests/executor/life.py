@@ -67,6 +67,9 @@ class Store:
     def await_children(self, spawn_keys: Sequence[str]) -> None:
         self.asked += spawn_keys
 
+    def await_tokens(self, token_ids: Sequence[str]) -> None:
+        self.asked += token_ids
+
     def log(self, record: LogRecord) -> None:
         self.logs.append(record)
 

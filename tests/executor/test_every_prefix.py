@@ -8,10 +8,22 @@ from typing import Any
 
 import pytest
 
-from stepwell.testing import check_every_prefix_sync
+from stepwell.testing import answers, check_every_prefix_sync
+from tests.executor.shapes.asking import ANSWERS
 from tests.executor.shapes.leaves import effects
 
-THEMES = ["branches", "cancellation", "constructs", "functions", "nesting", "retries", "threads", "timing", "values"]
+THEMES = [
+    "asking",
+    "branches",
+    "cancellation",
+    "constructs",
+    "functions",
+    "nesting",
+    "retries",
+    "threads",
+    "timing",
+    "values",
+]
 
 MEANT_TO_FAIL = {"a-failure-that-nobody-catches", "it-asks-for-no-further-attempt"}
 
@@ -27,12 +39,13 @@ def shapes() -> list[Any]:
 
 @pytest.mark.parametrize(("task", "alike", "racing"), shapes())
 def test_a_run_comes_out_the_same_from_every_prefix_of_its_journal(task: Any, alike: Any, racing: bool) -> None:
-    result = check_every_prefix_sync(
-        task,
-        effects=effects,
-        same_work=not racing,
-        alike=(lambda _: None) if racing else alike,
-        strict=False,
-    )
+    with answers(ANSWERS):
+        result = check_every_prefix_sync(
+            task,
+            effects=effects,
+            same_work=not racing,
+            alike=(lambda _: None) if racing else alike,
+            strict=False,
+        )
     assert result.journal
     assert (result.failure is not None) == (task.id in MEANT_TO_FAIL), result.failure

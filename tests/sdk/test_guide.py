@@ -12,10 +12,10 @@ import pytest
 
 import stepwell
 from stepwell.sdk import registry
-from stepwell.testing import check_every_prefix
+from stepwell.testing import NOBODY, answers, check_every_prefix
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["tasks", "steps", "triggering", "errors"]
+PAGES = ["tasks", "steps", "triggering", "errors", "tokens"]
 
 
 @pytest.fixture(params=PAGES)
@@ -58,6 +58,16 @@ async def test_the_steps_of_the_guide_survive_a_crash_at_every_checkpoint(tmp_pa
 async def test_the_children_of_the_guide_come_back_in_order(tmp_path: Path) -> None:
     crawl = run_page("triggering", tmp_path)["crawl"]
     assert (await check_every_prefix(crawl, ["a", "bb"])).value == 1 + 3 + 3
+
+
+async def test_the_tokens_of_the_guide_are_answered_once(tmp_path: Path) -> None:
+    tokens = run_page("tokens", tmp_path)
+    with answers({"Really?": NOBODY, "How much of o1?": {"amount": 3}, "Second reviewer": {"approved": False}}):
+        assert (await check_every_prefix(tokens["release"], "1.2")).value == "1.2: released"
+        assert (await check_every_prefix(tokens["refund"], "o1")).value == 3
+        assert (await check_every_prefix(tokens["publish"], "text")).value == "somebody fell asleep"
+        assert (await check_every_prefix(tokens["four_eyes"], "c")).value is False
+        assert (await check_every_prefix(tokens["any_of_two"], "c")).value is True
 
 
 async def test_the_failures_of_the_guide_are_what_it_says(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from stepwell.primitives.ids import new_id
 from stepwell.protocol import operations
 from stepwell.protocol.frames import Heartbeat
 from stepwell.protocol.operations import NDJSON, OPERATIONS, SSE, Operation
-from stepwell.server.tokens import AUDIENCE, ISSUER, mint
+from stepwell.server.public_tokens import AUDIENCE, ISSUER, mint
 from stepwell.storage.database import Database
 from tests.server.tenants import Tenant
 

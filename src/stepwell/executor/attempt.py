@@ -26,10 +26,12 @@ from stepwell.executor.port import AttemptPort
 from stepwell.executor.pump import Pump, Waiting
 from stepwell.executor.record import MAX_VALUE, Record
 from stepwell.executor.steps import run_step
+from stepwell.executor.tokens import AnswerDelivery, Tokens
 from stepwell.executor.transparent import transparent
 from stepwell.executor.voice import Voice
 from stepwell.executor.work import Awaited, callee_of, close_unstarted
 from stepwell.model.child import ChildOutcome
+from stepwell.model.token import TokenOutcome
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import LogRecord, StartAttempt
 from stepwell.sdk import runtime
@@ -63,6 +65,7 @@ class Attempt(Pump):
         self.token = object()  # tells whose an asyncio primitive is, without keeping the attempt alive
         self.origins = Origins()
         self.children = Children(self)
+        self.tokens = Tokens(self)
         self.branches: set[DurableTask] = set()
         self.entered: list[tuple[Any, str]] = []  # foreign context managers that are open, and where
         self.failing: Failed | None = None
@@ -132,6 +135,11 @@ class Attempt(Pump):
         if not self.dead:
             self.children.ended(spawn_key, outcomes)
 
+    def tokens_closed(self, outcomes: Sequence[TokenOutcome]) -> None:
+        """These tokens are closed, in one way or another."""
+        if not self.dead:
+            self.tokens.closed(outcomes)
+
     # ---- beginning
 
     def _begin(self) -> None:
@@ -185,24 +193,38 @@ class Attempt(Pump):
     ) -> None:
         self.children.wait(key, spawn_key, "", deliver, nested=True, replayed=replayed)
 
+    # ---- tokens
+
+    def wait_for_token(self, key: str, token: str, site: str) -> Delivery:
+        delivery = AnswerDelivery(self, lambda: self.tokens.abandon(key))
+        self.pending[key] = Waiting(delivery, site)
+        self.tokens.wait(key, token, site, self._deliver, nested=False)
+        return delivery
+
+    @property
+    def awaits_others(self) -> bool:
+        """Somebody else will say when it goes on: children, or who completes a token."""
+        return self.children.waiting or self.tokens.waiting
+
     # ---- suspending
 
     def suspend_if_worthwhile(self, due: float | None) -> bool:
-        """Nothing is under way but timers and children. True when that is the end of this life of the run."""
+        """Nothing is under way but timers, children and tokens. True when that is the end of this life of the run."""
         if not self.may_suspend or self.unjournaled:
             return False
         now = self.port.now()
         if due is not None and due - now <= self.options.suspend_after:
             return False
-        if self.children.waiting and self.children.linger() > 0:
-            self._alarm(self.children.linger(), self.kick)
+        linger = max(self.children.linger(), self.tokens.linger())
+        if linger > 0:
+            self._alarm(linger, self.kick)
             return False
         for _, site in self.entered:
             self.warn_once(
                 f"open {site}", f"{site}: the run waits inside this `async with`; it is entered anew on resume"
             )
         timers = [Wait(timer.key, "timer", due_at=timer.due) for timer in self.timers.unfired()]
-        self.end(Suspended(timers + self.children.waits()))
+        self.end(Suspended([*timers, *self.children.waits(), *self.tokens.waits()]))
         return True
 
     # ---- ending

@@ -14,6 +14,7 @@ from stepwell.executor.primitives_guard import check_owner
 from stepwell.executor.steps import run_step
 from stepwell.executor.transparent import ASYNCIO_FILES, is_transparent
 from stepwell.executor.work import Awaited, callee_of, is_unstarted
+from stepwell.sdk.words import is_word_object
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
@@ -40,8 +41,8 @@ def durable_await(awaited: Any, site: str) -> Any:
         if is_own(awaited, attempt):
             return awaited
         _warn_of_eagerness(awaited, attempt, site)
-    elif not hasattr(awaited, "__await__"):
-        return awaited  # Python's own error says it best
+    elif not hasattr(awaited, "__await__") or is_word_object(awaited):
+        return awaited  # of what cannot be awaited Python's own error says it best
     return run_step(attempt, Awaited(awaited), branch_of_task.get().key(short_name(callee_of(awaited))), site)
 
 

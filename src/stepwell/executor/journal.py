@@ -89,4 +89,4 @@ def branch_of(key: str) -> str:
 
 
 # What work came to. A timer is set anew, and `async with` is entered anew.
-REUSABLE = frozenset({"step", "spawn", "children", "named"})
+REUSABLE = frozenset({"step", "spawn", "children", "named", "token", "answer"})

@@ -20,6 +20,7 @@ from stepwell.executor.domain import branch_of_task, current_leaf, domain
 from stepwell.executor.futures import DurableFuture
 from stepwell.executor.leaf import Leaf
 from stepwell.executor.transparent import is_transparent
+from stepwell.sdk.words import is_word_object
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
@@ -221,4 +222,8 @@ def _task_of_leaf_ended(leaf: Leaf, _: object) -> None:
 def runs_as_it_is(coro: Coroutine[Any, Any, Any]) -> bool:
     """Whether a task's coroutine needs no step around it: the awaits inside it are checkpoints."""
     code = getattr(coro, "cr_code", None)
-    return code is not None and is_transparent(code)
+    if code is not None:
+        return is_transparent(code)
+    # How `ensure_future` wraps an object with `__await__` before Python 3.12: as a generator.
+    frame = getattr(coro, "gi_frame", None)
+    return frame is not None and is_word_object(frame.f_locals.get("awaitable"))

@@ -158,6 +158,8 @@ class Mailbox:
             )
             if record.children is not None:
                 spawns.append(Spawn(seq, record.children))
+            elif record.token is not None:
+                spawns.append(Spawn(seq, [], record.token))
             seq += 1
         return entries, spawns
 
@@ -175,7 +177,7 @@ class Mailbox:
         elif batch[0].outcome == "error":
             self._on_fatal(error)
         else:
-            batch[0].children = None
+            batch[0].children = batch[0].token = None
             batch[0].set_error(error)
         self._completed.extendleft(reversed(batch))
 

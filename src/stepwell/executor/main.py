@@ -106,6 +106,8 @@ def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:
             port.rejected(frame)
         case frames.ChildrenEnded():
             attempt.children_ended(frame.spawn_key, frame.outcomes)
+        case frames.TokensClosed():
+            attempt.tokens_closed(frame.outcomes)
         case frames.CancelRun():
             attempt.cancel(frame.grace)
         case frames.Discard():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import CheckpointError, ConfigError
+from stepwell.executor import tokens
 from stepwell.executor.domain import current_leaf
 from stepwell.executor.leaf import Leaf
 from stepwell.executor.operations import name_of, spawn_record, tried, try_key, with_tries
@@ -17,6 +18,7 @@ from stepwell.executor.record import Record, fill
 from stepwell.executor.work import Called
 from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.retry import Retry
+from stepwell.model.token import TokenSpec
 from stepwell.sdk.runtime import StepCall
 
 if TYPE_CHECKING:
@@ -117,6 +119,30 @@ async def trigger_and_wait(attempt: Attempt, name: str, children: Sequence[Child
     ended: asyncio.Future[Record] = attempt.loop.create_future()
     attempt.wait_for_nested_children(f"{key}.children", key, _resolve(ended), replayed=replayed)
     return (await _waiting(attempt, leaf, ended)).result()
+
+
+async def create_token(attempt: Attempt, name: str, spec: TokenSpec) -> str:
+    key = leaf_of(attempt, name).nested_key(name)
+    record = _recorded(attempt, key)
+    if record is None:
+        record = tokens.created(attempt, key, spec)
+        record.nested = True
+        record = await _stored(attempt, record)
+    return record.result()
+
+
+async def token_closed(attempt: Attempt, name: str, token: str) -> tokens.Closed:
+    leaf = leaf_of(attempt, name)
+    key = leaf.nested_key(f"{name}.answer")
+    known = _recorded(attempt, key)
+    if known is not None:
+        return known.result()
+    closed: asyncio.Future[Record] = attempt.loop.create_future()
+    attempt.tokens.wait(key, token, "", _resolve(closed), nested=True)
+    try:
+        return (await _waiting(attempt, leaf, closed)).result()
+    finally:
+        attempt.tokens.forget(key)
 
 
 async def _spawned(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> list[str]:

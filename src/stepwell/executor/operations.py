@@ -72,7 +72,7 @@ async def checkpoint(attempt: Attempt, name: str, data: dict[str, Any]) -> None:
             raise CheckpointError(f"checkpoint {name!r}: {refused.message}", hint=refused.hint) from None
         return new
 
-    await _journaled(attempt, branch_of_task.get().key(name), record)
+    await journaled(attempt, branch_of_task.get().key(name), record)
 
 
 @transparent
@@ -97,7 +97,7 @@ async def trigger_and_wait(attempt: Attempt, name: str, children: Sequence[Child
 async def _spawned(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> tuple[bool, list[str]]:
     """Whether they were triggered in an earlier life, and their ids."""
     replayed = key in attempt.journal.recorded
-    return replayed, await _journaled(attempt, key, lambda key: spawn_record(attempt, key, children))
+    return replayed, await journaled(attempt, key, lambda key: spawn_record(attempt, key, children))
 
 
 def spawn_record(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> Record:
@@ -108,7 +108,7 @@ def spawn_record(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> R
 
 
 @transparent
-async def _journaled(attempt: Attempt, key: str, make: Callable[[str], Record]) -> Any:
+async def journaled(attempt: Attempt, key: str, make: Callable[[str], Record]) -> Any:
     """An entry without work of its own."""
     site = site_of_caller()
     if attempt.replaying:

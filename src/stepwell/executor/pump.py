@@ -282,15 +282,16 @@ class Pump:
     def _rest(self: Attempt) -> None:  # type: ignore[misc]
         busy = self.external > 0 or any(not leaf.held_still for leaf in self.leaves)
         due = self.timers.next_due()
-        if not busy and due is None and not self.children.waiting:
+        if not busy and due is None and not self.awaits_others:
             if not self.leaves and not self.unjournaled:
                 self.fail(divergence.deadlock(self.run_id, self.branches))
             return
-        if not busy and not self.children.waiting and due is not None and self.options.fast_forward is not None:
+        if not busy and not self.awaits_others and due is not None and self.options.fast_forward is not None:
             self.options.fast_forward(due)
         if not busy and self.suspend_if_worthwhile(due):
             return
         self.children.ask()
+        self.tokens.ask()
         self._arm_timers()
 
     def _arm_timers(self: Attempt) -> None:  # type: ignore[misc]

@@ -12,6 +12,7 @@ from stepwell.codec.values import dumps, loads
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import CheckpointKind, CheckpointOutcome
 from stepwell.model.child import ChildSpec
+from stepwell.model.token import TokenSpec
 from stepwell.sdk.retry_headers import keep_headers
 
 MAX_VALUE = 10 * 1024 * 1024  # bytes of one entry's document
@@ -24,7 +25,7 @@ class Record:
     """An entry from an await's point of view. Live: a draft, until it has been stored under `seq`.
 
     text: the document that is stored. value and error: as the task gets them, which is as a replay would give them.
-    deliver: called once, in its turn. children: to be triggered in the transaction that stores it.
+    deliver: called once, in its turn. children, token: to be made in the transaction that stores it.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Record:
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     swallowed: int = 0
     children: list[ChildSpec] | None = None
+    token: TokenSpec | None = None
     deliver: Callable[[Record], None] | None = None
     seq: int = -1
     at: float = 0.0

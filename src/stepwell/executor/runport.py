@@ -18,6 +18,7 @@ from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.failure import Failure
 from stepwell.protocol.frames import (
     AwaitChildren,
+    AwaitTokens,
     Finish,
     LogRecord,
     Persisted,
@@ -60,6 +61,9 @@ class RunPort:
 
     def await_children(self, spawn_keys: Sequence[str]) -> None:
         self._channel.send(AwaitChildren(self._run_id, self._epoch, list(spawn_keys)))
+
+    def await_tokens(self, token_ids: Sequence[str]) -> None:
+        self._channel.send(AwaitTokens(self._run_id, self._epoch, list(token_ids)))
 
     def log(self, record: LogRecord) -> None:
         self.logs.add(record)

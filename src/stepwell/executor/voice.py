@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stepwell.executor import constructs, nested, operations, threads
+from stepwell.executor import constructs, nested, operations, threads, tokens
 from stepwell.executor.domain import branch_of_task, current_leaf, domain
 from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.token import TokenSpec
 from stepwell.sdk.runtime import AttemptInfo, RunInfo, StepCall
 
 if TYPE_CHECKING:
@@ -86,6 +87,12 @@ class Voice:
 
     def trigger_and_wait(self, name: str, children: Sequence[ChildSpec]) -> Awaitable[list[ChildOutcome]]:
         return (operations if self._own_lines else nested).trigger_and_wait(self._attempt, name, children)
+
+    def create_token(self, name: str, spec: TokenSpec) -> Awaitable[str]:
+        return (tokens.create if self._own_lines else nested.create_token)(self._attempt, name, spec)
+
+    def token_closed(self, name: str, token_id: str) -> Awaitable[dict[str, Any]]:
+        return (tokens.closed if self._own_lines else nested.token_closed)(self._attempt, name, token_id)
 
     def stream(self, source: Any, on_resume: str) -> Any:
         return constructs.stream(source, operations.site_of_caller(), on_resume)

@@ -91,7 +91,7 @@ class Dead(Wire, frozen=True, kw_only=True):
     pagination: Page
 
 
-class CreateToken(Wire, frozen=True, kw_only=True):
+class CreatePublicToken(Wire, frozen=True, kw_only=True):
     """scopes: "read:runs:run_…" and the like, at least one. expiration_time: "15m" (the default), seconds since the
     epoch, or an ISO moment; at most 30 days ahead."""
 
@@ -101,7 +101,7 @@ class CreateToken(Wire, frozen=True, kw_only=True):
     realtime: dict[str, Any] | None = None
 
 
-class Token(Wire, frozen=True, kw_only=True):
+class PublicToken(Wire, frozen=True, kw_only=True):
     token: str
 
 

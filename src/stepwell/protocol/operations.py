@@ -445,13 +445,13 @@ TOKEN_CLAIMS = Operation(
     request=runs.Empty,
     response=fleet.Claims,
 )
-CREATE_TOKEN = Operation(
+CREATE_PUBLIC_TOKEN = Operation(
     name="auth.create_public_token",
     method="POST",
     path="/api/v1/auth/public-tokens",
     summary="A short-lived token that may do only what its scopes name.",
-    request=fleet.CreateToken,
-    response=fleet.Token,
+    request=fleet.CreatePublicToken,
+    response=fleet.PublicToken,
     errors=("scope-unknown",),
 )
 HEARTBEAT = Operation(
@@ -535,7 +535,7 @@ OPERATIONS: tuple[Operation, ...] = (
     LIST_WORKERS,
     LIST_TASKS,
     TOKEN_CLAIMS,
-    CREATE_TOKEN,
+    CREATE_PUBLIC_TOKEN,
     HEARTBEAT,
     WORKER,
     HEALTH,

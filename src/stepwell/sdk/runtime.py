@@ -23,6 +23,7 @@ from stepwell.errors import ConfigError
 if TYPE_CHECKING:
     from stepwell.model.child import ChildOutcome, ChildSpec
     from stepwell.model.retry import Retry
+    from stepwell.model.token import TokenSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,15 @@ class Runtime(Protocol):
 
     def trigger_and_wait(self, name: str, children: Sequence[ChildSpec]) -> Awaitable[list[ChildOutcome]]:
         """Triggers children and waits, holding no worker, until all have ended. Outcomes in the order of `children`."""
+        ...
+
+    def create_token(self, name: str, spec: TokenSpec) -> Awaitable[str]:
+        """Makes a token, once, as a checkpoint; returns its id. `name` shows in the key."""
+        ...
+
+    def token_closed(self, name: str, token_id: str) -> Awaitable[dict[str, Any]]:
+        """Waits, holding no worker, until the token is closed: `token`, `status`, and, where there are such, `answer`
+        (plain JSON) and `by`."""
         ...
 
     def stream(self, source: Any, on_resume: Literal["skip", "restart", "fail"]) -> Any:

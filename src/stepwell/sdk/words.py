@@ -23,6 +23,11 @@ def word(fn: F) -> F:
     return fn
 
 
+def is_word_object(awaited: object) -> bool:
+    """Whether it is an object of ours whose `__await__` is a word: a token's handle."""
+    return getattr(type(awaited), "__stepwell_word__", False) is True
+
+
 def is_word(code: CodeType) -> bool:
     """Whether coroutines with this code object are words."""
     return id(code) in _codes

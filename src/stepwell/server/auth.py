@@ -14,7 +14,7 @@ from stepwell.engine import environments
 from stepwell.errors import StepwellError, Unauthorized
 from stepwell.model.environment import Environment
 from stepwell.protocol.operations import Operation
-from stepwell.server import tokens
+from stepwell.server import public_tokens
 from stepwell.storage.database import Database
 
 # A revoked key is refused everywhere within this many seconds.
@@ -73,11 +73,11 @@ class Authenticator:
             await environments.note_use(self._db, key)
 
     async def _from_token(self, token: str) -> Caller:
-        environment_id = tokens.claimed_environment(token)
+        environment_id = public_tokens.claimed_environment(token)
         environment = await self._environments.get(environment_id) if environment_id else None
         if environment is None:
             raise _unknown()
-        return Caller(environment, tokens.verify(token, environment))
+        return Caller(environment, public_tokens.verify(token, environment))
 
 
 def authorize(caller: Caller, operation: Operation, parameters: dict[str, str]) -> None:
@@ -85,7 +85,7 @@ def authorize(caller: Caller, operation: Operation, parameters: dict[str, str]) 
     if caller.scopes is None:
         return
     needed = operation.scope.format(**parameters) if operation.scope else None
-    if needed is None or not tokens.grants(caller.scopes, needed):
+    if needed is None or not public_tokens.grants(caller.scopes, needed):
         raise Unauthorized(
             f"this token may not do {operation.name}",
             hint=f"it needs the scope {needed}" if needed else "it needs an API key; public tokens are refused here",

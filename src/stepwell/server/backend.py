@@ -21,7 +21,7 @@ from stepwell.services.runner import every_service, running
 from stepwell.services.service import Service
 from stepwell.storage.announcer import Announcer
 from stepwell.storage.database import Database
-from stepwell.storage.event import CHILDREN, READY, RUNS
+from stepwell.storage.event import CHILDREN, READY, RUNS, TOKENS
 from stepwell.storage.migrations import check, migrate
 from stepwell.storage.notify import Listener
 
@@ -92,6 +92,7 @@ def _listen(announcer: Announcer, listener: Listener, gateway: Gateway, hints: H
 
     announcer.subscribe(READY, ready, listener)
     announcer.subscribe(CHILDREN, lambda _: gateway.children_ended(), listener)
+    announcer.subscribe(TOKENS, lambda _: gateway.tokens_closed(), listener)
     announcer.subscribe(RUNS, runs, listener)
 
 

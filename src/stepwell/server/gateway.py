@@ -21,6 +21,7 @@ from stepwell.server.connection import Connection, send_now
 from stepwell.server.hints import Hints
 from stepwell.server.requested import ENDINGS, Requests, Written
 from stepwell.server.settings import Settings
+from stepwell.server.tokenwatch import TokenWatch
 from stepwell.storage.database import Database
 
 HELLO_SECONDS = 10.0
@@ -42,16 +43,19 @@ class Gateway:
         self._connections: dict[str, Connection] = {}
         self._claimers: dict[str, tuple[Claimer, asyncio.Task[None]]] = {}
         self._children = ChildrenWatch(db, settings.poll)
-        self._children_task: asyncio.Task[None] | None = None
+        self._tokens = TokenWatch(db, settings.poll)
+        self._watches: list[asyncio.Task[None]] = []
         self._looking: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Gateway:
-        self._children_task = asyncio.create_task(self._children.run(), name="stepwell-children")
+        self._watches = [
+            asyncio.create_task(self._children.run(), name="stepwell-children"),
+            asyncio.create_task(self._tokens.run(), name="stepwell-tokens"),
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._children_task is not None
-        tasks = [self._children_task, *self._looking, *(task for _, task in self._claimers.values())]
+        tasks = [*self._watches, *self._looking, *(task for _, task in self._claimers.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -81,6 +85,9 @@ class Gateway:
         for key, (claimer, _) in self._claimers.items():
             if environment_id in (None, key):
                 claimer.work_came()
+
+    def tokens_closed(self) -> None:
+        self._tokens.wake()
 
     def children_ended(self) -> None:
         self._children.wake()
@@ -177,6 +184,8 @@ class Gateway:
                     case frames.AwaitChildren():
                         # Its children may be on their way to the database still.
                         requests.afterwards(frame.run_id, partial(self._children.add, connection, frame))
+                    case frames.AwaitTokens():
+                        requests.afterwards(frame.run_id, partial(self._tokens.add, connection, frame))
                     case Hello():
                         raise ValueError("a second hello")
 
@@ -212,6 +221,7 @@ class Gateway:
         if self._connections.get(connection.worker_id) is connection:
             del self._connections[connection.worker_id]
         self._children.forget(connection)
+        self._tokens.forget(connection)
         claimer, task = self._claimers[connection.environment_id]
         if claimer.remove(connection):
             task.cancel()

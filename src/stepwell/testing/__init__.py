@@ -5,6 +5,7 @@ The next harness goes here if users can run it on their own tasks; else it belon
 """
 
 from stepwell.executor import determinism, graveyard
+from stepwell.testing.answering import NOBODY, answers
 from stepwell.testing.crashes import InjectedFailure
 from stepwell.testing.effects import Effects
 from stepwell.testing.running import (
@@ -16,9 +17,11 @@ from stepwell.testing.running import (
 )
 
 __all__ = [
+    "NOBODY",
     "Effects",
     "InjectedFailure",
     "RunResult",
+    "answers",
     "check_every_prefix",
     "check_every_prefix_sync",
     "run_task",

@@ -21,6 +21,7 @@ from stepwell.model.retry import RetryPolicy, decide_retry
 from stepwell.primitives.ids import derived_id
 from stepwell.protocol.frames import LogRecord, Spawn, StartAttempt
 from stepwell.sdk import registry
+from stepwell.testing.tokens import Tokens
 
 STARTED_AT = 1_700_000_000.0  # when every run under test begins, by its own clock
 RUN_ID = "run_01hf2gtrr00000000000000000"
@@ -82,16 +83,22 @@ class TestPort:
         return self._world.clock.now()
 
     def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn], answered: Answered) -> None:
+        made = {spawn.seq: spawn for spawn in spawns}
         for entry in entries:
             if self._die_after is not None and len(self._run.journal) >= self._die_after:
                 raise LeaseLost("the process died here, as the test asked")
             if entry.seq != len(self._run.journal):
                 raise AssertionError(f"entry {entry.seq} was stored where {len(self._run.journal)} was due")
             self._run.journal.append(entry)
-        for spawn in spawns:
-            key = next(entry.key for entry in entries if entry.seq == spawn.seq)
-            self._world.spawn(self._run, key, spawn.children)
+            if entry.seq in made:
+                self._make(entry.key, made[entry.seq])
         answered(None)
+
+    def _make(self, key: str, spawn: Spawn) -> None:
+        if spawn.token is not None:
+            self._world.tokens.make(self._run.id, key, spawn.token)
+        else:
+            self._world.spawn(self._run, key, spawn.children)
 
     def await_children(self, spawn_keys: Sequence[str]) -> None:
         for key in spawn_keys:
@@ -100,6 +107,10 @@ class TestPort:
     def _tell(self, spawn_key: str, outcomes: list[ChildOutcome]) -> None:
         if self.attempt is not None:
             self.attempt.children_ended(spawn_key, outcomes)
+
+    def await_tokens(self, token_ids: Sequence[str]) -> None:
+        assert self.attempt is not None
+        self._world.later(self._world.tokens.tell(self.attempt, token_ids))
 
     def log(self, record: LogRecord) -> None:
         self.logs.append(record)
@@ -117,6 +128,7 @@ class World:
         self.clock = Clock()
         self._strict = strict
         self._suspend = suspend
+        self.tokens = Tokens(self.clock)
         self._children: dict[tuple[str, str], list[Run]] = {}
         self._background: set[Any] = set()
 
@@ -159,7 +171,7 @@ class World:
             if wait.spawn_key is not None:
                 await self._end_children(run, wait.spawn_key)
                 return
-        self.clock.move_to(min(wait.due_at for wait in suspended.waits if wait.due_at is not None))
+        self.tokens.wait(suspended.waits)
 
     def _options(self) -> AttemptOptions:
         # All lives share this process and its hash seed, so a random one cannot make them differ.
@@ -200,7 +212,7 @@ class World:
         async def run_them() -> None:
             tell(key, await self._end_children(parent, key))
 
-        self._later(run_them())
+        self.later(run_them())
 
     async def _end_children(self, parent: Run, key: str) -> list[ChildOutcome]:
         children = self._children.get((parent.id, key), [])
@@ -224,7 +236,7 @@ class World:
                 return child.outcome
         return await self.finish(child)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -232,6 +244,7 @@ class World:
     def copy(self, run: Run, entries: int) -> Run:
         """The same run as it was when it had so many entries, in this world."""
         journal = run.journal[:entries]
+        self.tokens.forget_but(run.id, {entry.key for entry in journal})
         self.clock.set_to(journal[-1].at if journal else STARTED_AT)  # it died and came back in no time
         attempt = max((entry.attempt for entry in journal), default=1)
         return replace(run, journal=list(journal), lives=[], outcome=None, attempt=attempt)

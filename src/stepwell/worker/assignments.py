@@ -15,7 +15,7 @@ class Assignment:
     """executor: who has it; None while it waits for a slot. stopping: why its code was told to end.
 
     answered: its end (Suspend, Finish, Release) has been sent to the server; nothing more may follow.
-    awaited: the spawn keys whose children it wants to hear of.
+    awaited: the spawn keys whose children it wants to hear of; tokens: those of which it does.
     """
 
     start: StartAttempt
@@ -23,6 +23,7 @@ class Assignment:
     stopping: Literal["canceled", "timed_out"] | None = None
     answered: bool = False
     awaited: set[str] = field(default_factory=set[str])
+    tokens: set[str] = field(default_factory=set[str])
     timers: list[asyncio.TimerHandle] = field(default_factory=list[asyncio.TimerHandle])
 
     @property

@@ -73,6 +73,8 @@ class Dispatcher:
         for run in self._runs.values():
             if run.awaited:
                 self._send(frames.AwaitChildren(run.run_id, run.epoch, sorted(run.awaited)))
+            if run.tokens:
+                self._send(frames.AwaitTokens(run.run_id, run.epoch, sorted(run.tokens)))
         self._announce_room()
 
     def disconnected(self) -> None:
@@ -91,6 +93,11 @@ class Dispatcher:
                 run = self._runs.get(frame.run_id)
                 if run is not None and run.executor is not None:
                     run.awaited.discard(frame.spawn_key)
+                    run.executor.send(frame)
+            case frames.TokensClosed():
+                run = self._runs.get(frame.run_id)
+                if run is not None and run.executor is not None:
+                    run.tokens.difference_update(outcome.token_id for outcome in frame.outcomes)
                     run.executor.send(frame)
             case frames.CancelRun():
                 self.cancel(frame.run_id, frame.epoch, frame.grace)
@@ -237,6 +244,9 @@ class Dispatcher:
                 self._over(run, executor, frame)
             case frames.AwaitChildren():
                 run.awaited.update(frame.spawn_keys)
+                self._send(frame)
+            case frames.AwaitTokens():
+                run.tokens.update(frame.token_ids)
                 self._send(frame)
             case WriteLogs() | frames.SetMetadata():
                 if run.stopping != "canceled":

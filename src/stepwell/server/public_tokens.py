@@ -86,7 +86,7 @@ def verify(token: str, environment: Environment) -> tuple[str, ...]:
         raise Unauthorized(
             f"the public token is not valid: {getattr(error, 'error', None) or type(error).__name__}",
             hint="tokens live for minutes; make a new one with an API key",
-            code="token-invalid",
+            code="public-token-invalid",
         ) from None
     scopes: object = decoded.claims.get("scopes")
     if decoded.claims.get("pub") is not True or not isinstance(scopes, list):
