@@ -32,7 +32,7 @@ BODIES = {
     operations.TRIGGER_BATCH: {"items": [{"task": "greet"}]},
     operations.RESCHEDULE_RUN: {"delay": "1h"},
     operations.ADD_TAGS: {"tags": ["x"]},
-    operations.CREATE_TOKEN: {"scopes": ["read:runs"]},
+    operations.CREATE_PUBLIC_TOKEN: {"scopes": ["read:runs"]},
     operations.PUT_METADATA: {"metadata": {"a": 1}},
 }
 

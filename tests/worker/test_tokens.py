@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def open_token(stack: Stack, title: str) -> str:
-    return await until(lambda: stack.value("select id from token where title = $1 and status = 'waiting'", title))
+    return await until(lambda: stack.value("select max(id) from token where title = $1 and status = 'waiting'", title))
 
 
 async def answer(database: Database, stack: Stack, title: str, text: bytes, by: str | None = None) -> None:
@@ -36,7 +36,6 @@ async def test_three_approvals_survive_kill_9_of_everything_between_them(
             token_id = await open_token(stack, f"round {number}")
             if number:
                 await until_waiting(stack, run.id)
-                assert stack.worker.executors() == [] or number
             stack.worker.kill_executors()
             stack.worker.kill()
             environment = await stack.value("select environment_id from token where id = $1", token_id)

@@ -10,11 +10,11 @@ from stepwell.server.routes import (
     dead,
     health,
     history,
+    public_tokens,
     queues,
     runs,
     schedules,
     tasks,
-    tokens,
     watch,
     workers,
 )
@@ -31,5 +31,5 @@ HANDLERS: Mapping[Operation, Handler] = {
     **queues.HANDLERS,
     **schedules.HANDLERS,
     **workers.HANDLERS,
-    **tokens.HANDLERS,
+    **public_tokens.HANDLERS,
 }
