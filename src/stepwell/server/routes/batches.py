@@ -25,8 +25,8 @@ from stepwell.protocol.triggering import (
     Processing,
 )
 from stepwell.server.options import REQUEST_KEY, trigger_request
-from stepwell.server.requests import Answer, Call, check_type, limited_stream
 from stepwell.server.public_tokens import public_token
+from stepwell.server.requests import Answer, Call, check_type, limited_stream
 from stepwell.server.views import result_view
 
 AT_ONCE = 500

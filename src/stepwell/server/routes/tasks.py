@@ -11,6 +11,7 @@ from stepwell.protocol import operations
 from stepwell.protocol.fleet import Tasks, TaskView
 from stepwell.protocol.triggering import BatchItem, BatchRun, BatchTriggered, Triggered
 from stepwell.server.options import REQUEST_KEY, trigger_request, with_legacy_headers
+from stepwell.server.public_tokens import public_token
 from stepwell.server.requests import Answer, Call
 from stepwell.server.public_tokens import public_token
 from stepwell.server.routes.batches import prepare
