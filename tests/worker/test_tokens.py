@@ -36,8 +36,8 @@ async def test_three_approvals_survive_kill_9_of_everything_between_them(
             token_id = await open_token(stack, f"round {number}")
             if number:
                 await until_waiting(stack, run.id)
-            stack.worker.kill_executors()
-            stack.worker.kill()
+            stack.workers[-1].kill_executors()
+            stack.workers[-1].kill()
             environment = await stack.value("select environment_id from token where id = $1", token_id)
             await tokens.complete(database, environment, token_id, b'{"approved":true}', by=f"person {number}")
             stack.add_worker(ASKING)
