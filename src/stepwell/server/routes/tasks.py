@@ -13,7 +13,6 @@ from stepwell.protocol.triggering import BatchItem, BatchRun, BatchTriggered, Tr
 from stepwell.server.options import REQUEST_KEY, trigger_request, with_legacy_headers
 from stepwell.server.public_tokens import public_token
 from stepwell.server.requests import Answer, Call
-from stepwell.server.public_tokens import public_token
 from stepwell.server.routes.batches import prepare
 
 
