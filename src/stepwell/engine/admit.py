@@ -19,6 +19,7 @@ from stepwell.storage.task import StoredTask
 
 _CONTROLS = frozenset({"Cc", "Cs"})
 _FARTHEST = 100 * 365 * 86400.0  # seconds: no delay or ttl is longer
+_NO_OPTIONS = TriggerOptions()
 _PRIORITIES = range(-(2**31), 2**31)
 
 
@@ -95,7 +96,8 @@ async def _known_queues(tx: Tx, environment_id: str, asked: Sequence[Asked], tas
 
 def _admitted(request: TriggerRequest, place: Place, found: StoredTask, queue_name: str) -> NewRun:
     declared, options = found.declaration, request.options
-    _check_options(options)
+    if options != _NO_OPTIONS:
+        _check_options(options)
     payloads.check(request.task_id, found, request.payload, request.payload_type)
     batch_id, batch_index = request.batch or (None, None)
     return NewRun(

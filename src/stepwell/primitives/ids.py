@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import threading
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _LENGTH = 26
 _LOW_BITS = 80
 _LOW_MASK = (1 << _LOW_BITS) - 1
+_STEP_MASK = (1 << 48) - 1
 
 _lock = threading.Lock()
 _last = 0
@@ -25,10 +26,10 @@ _last = 0
 def new_id(prefix: str) -> str:
     """A new id, e.g. `new_id("run")` -> `run_06f5v2m8...`. Within a process each is greater than those before it."""
     global _last
-    number = (time.time_ns() // 1_000_000) << _LOW_BITS | secrets.randbits(_LOW_BITS)
+    number = (time.time_ns() // 1_000_000) << _LOW_BITS | int.from_bytes(os.urandom(10))
     with _lock:
         if number <= _last:  # the same millisecond, or a clock that was set back: go on from the last one
-            number = _last + 1 + secrets.randbits(48)
+            number = _last + 1 + (number & _STEP_MASK)
         _last = number
     return f"{prefix}_{_written(number)}"
 
@@ -63,11 +64,7 @@ def is_id(text: str, prefix: str | None = None) -> bool:
 
 
 def _written(number: int) -> str:
-    letters: list[str] = []
-    for _ in range(_LENGTH):
-        number, value = divmod(number, 32)
-        letters.append(_ALPHABET[value])
-    return "".join(reversed(letters))
+    return "".join([_PAIRS[number >> bits & 1023] for bits in range(_LENGTH * 5 - 10, -1, -10)])
 
 
 def _number(text: str) -> int:

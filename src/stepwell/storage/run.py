@@ -59,7 +59,7 @@ _TAGS = 19
 
 async def insert(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> set[str]:
     """Store runs in this order, claimable or put off, each with its event. Returns those that are new."""
-    return _ids(await tx.fetch(_sql.insert, environment_id, *_arrays(runs), [None] * len(runs), [], []))
+    return _ids(await tx.fetch(_sql.insert, environment_id, *_arrays(runs), [], [], []))
 
 
 async def insert_alone(
@@ -74,14 +74,19 @@ async def insert_alone(
 
     Returns the runs that are new. Of the others nothing is stored, not even the key, which is another run's.
     """
-    keys = (request_keys, list(versions), list(versions.values()))
+    keys = (_filled(request_keys), list(versions), list(versions.values()))
     return _ids(await db.write_alone(name, _sql.insert, environment_id, *_arrays(runs), *keys))
 
 
 def _arrays(runs: Sequence[NewRun]) -> list[Sequence[Any]]:
     columns: list[Sequence[Any]] = [*zip(*map(_columns, runs), strict=True)]
     columns[_TAGS] = [words(tags) if tags else "{}" for tags in columns[_TAGS]]
-    return columns
+    return [_filled(column) for column in columns]
+
+
+def _filled(column: Sequence[Any]) -> Sequence[Any]:
+    """A column in which nothing is set goes as an empty array, which `unnest` fills up: it is looked at in no loop."""
+    return () if column.count(None) == len(column) else column
 
 
 async def lineage(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
