@@ -185,7 +185,18 @@ async def batched(life: Life) -> None:
 
 async def canceled(life: Life) -> None:
     for run_id in life.known["batched"]:
-        assert (await cancel.cancel(life.db, life.world.environment_id, run_id)).status == "canceled"
+        assert (await cancel.cancel(life.db, life.world.environment_id, run_id, grace=0)).status == "canceled"
+
+
+async def asked_to_end(life: Life, name: str) -> None:
+    await cancel.cancel(life.db, life.world.environment_id, life.known[name])
+    await life.expect(name, "executing")
+
+
+async def given_up(life: Life) -> None:
+    await life.world.sql("UPDATE run SET cancel_deadline = clock_timestamp() WHERE id = $1", life.known["stubborn"])
+    await cancel.end_overdue(life.db)
+    await life.expect("stubborn", "canceled")
 
 
 async def died(life: Life) -> None:
@@ -268,6 +279,14 @@ STEPS: list[Callable[[Life], Awaitable[None]]] = [
     expired,
     batched,
     canceled,
+    lambda life: life.trigger("cleaner"),
+    lambda life: life.trigger("stubborn"),
+    lambda life: life.claim("cleaner", "stubborn"),
+    lambda life: asked_to_end(life, "cleaner"),
+    lambda life: asked_to_end(life, "stubborn"),
+    lambda life: finished(life, "cleaner", canceled=True),
+    lambda life: life.expect("cleaner", "canceled"),
+    given_up,
     died,
     redriven,
     forked,

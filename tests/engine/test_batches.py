@@ -97,7 +97,7 @@ async def test_lines_are_stored_once_however_often_they_are_sent(world: World) -
 async def test_lines_may_come_after_the_finish_but_not_after_a_cancel(world: World) -> None:
     finished, canceled = await world.started(), await world.started()
     await world.finish(finished, output=b"1")
-    await cancel.cancel(world.db, world.environment_id, canceled.run_id)
+    await cancel.cancel(world.db, world.environment_id, canceled.run_id, grace=0)
     frames = [WriteLogs(each.run_id, each.epoch, 1, [LogRecord(1.0, "info", "x")]) for each in (finished, canceled)]
     answers = await logs.write_logs(world.db, world.worker, frames)
     assert [type(answer) for answer in answers] == [type(None), LeaseLost]

@@ -3,26 +3,126 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from stepwell.engine import cancel, heartbeat, observe
+from stepwell.engine import cancel, heartbeat, observe, rescue, wake
 from stepwell.errors import Conflict, LeaseLost, NotFound
+from stepwell.model.failure import Failure
+from stepwell.model.retry import MAX_CRASHES
+from stepwell.model.run import CancelOutcome
 from stepwell.model.trigger import TriggerRequest
 from stepwell.model.wait import Wait
+from stepwell.protocol.frames import StartAttempt
 from tests.engine.world import FAILURE, LEASE, World, entry, spawn
 
 
-async def test_a_run_is_canceled_whatever_it_is_doing(world: World) -> None:
-    executing, waiting, retrying = [await world.started() for _ in range(3)]
-    await world.suspend(waiting, Wait("t", "timer", due_at=4e9))
-    await world.finish(retrying, failure=FAILURE)
-    ids = [executing.run_id, waiting.run_id, retrying.run_id, await world.trigger(), await world.trigger(delay=60.0)]
-    for run_id in ids:
-        outcome = await cancel.cancel(world.db, world.environment_id, run_id, "not needed")
+async def asked(world: World, run_id: str, **options: Any) -> CancelOutcome:
+    return await cancel.cancel(world.db, world.environment_id, run_id, **options)
+
+
+async def test_a_run_that_never_began_is_canceled_at_once(world: World) -> None:
+    for run_id in (await world.trigger(), await world.trigger(delay=60.0)):
+        outcome = await asked(world, run_id, reason="not needed")
         assert (outcome.status, outcome.won, outcome.canceled) == ("canceled", True, (run_id,))
         assert (await world.run(run_id)).cancel_reason == "not needed"
     assert await world.claim(10) == []
+
+
+async def test_a_run_that_began_is_asked_and_ends_as_canceled_however_its_code_ends(world: World) -> None:
+    for fields in ({"output": b"1"}, {"failure": FAILURE}, {"canceled": True}, {"canceled": True, "failure": FAILURE}):
+        attempt = await world.started()
+        outcome = await asked(world, attempt.run_id, reason="enough")
+        assert (outcome.status, outcome.won, outcome.asked) == ("executing", True, (attempt.run_id,))
+        assert await world.status(attempt.run_id) == "executing"
+        assert await world.write(attempt, entry(0)) is None  # its clean-up is journaled
+        assert await world.finish(attempt, **fields) is None
+        ended = await world.run(attempt.run_id)
+        assert (ended.status, ended.cancel_reason, ended.failure) == ("canceled", "enough", None)
+        kinds = await world.kinds(attempt.run_id)
+        assert kinds[-2:] == ["cancel_requested", "canceled"]
+
+
+async def test_a_waiting_run_goes_on_to_clean_up_and_so_does_one_that_waits_for_its_retry(world: World) -> None:
+    waiting, retrying = [await world.started() for _ in range(2)]
+    await world.suspend(waiting, Wait("t", "timer", due_at=4e9))
+    await world.finish(retrying, failure=FAILURE)
+    for each in (waiting, retrying):
+        assert (await asked(world, each.run_id, grace=7)).status == "queued"
+    claimed = await world.claim(10)
+    assert {(each.run_id, each.cancel_grace) for each in claimed} == {(waiting.run_id, 7.0), (retrying.run_id, 7.0)}
+    for each in claimed:
+        assert await world.finish(each, canceled=True) is None
+        assert await world.status(each.run_id) == "canceled"
+
+
+async def test_without_a_grace_a_run_ends_here_and_now_whatever_it_is_doing(world: World) -> None:
+    executing, waiting = [await world.started() for _ in range(2)]
+    await world.suspend(waiting, Wait("t", "timer", due_at=4e9))
+    for each in (executing, waiting):
+        outcome = await asked(world, each.run_id, grace=0)
+        assert (outcome.status, outcome.canceled) == ("canceled", (each.run_id,))
+    assert await world.claim(10) == []
+
+
+async def test_the_grace_is_that_of_the_call_or_of_the_task_or_the_servers(world: World) -> None:
+    for task_id, given, expected in (("plain", None, 3.0), ("patient", None, 90.0), ("patient", 8.0, 8.0)):
+        attempt = await world.started(task_id)
+        await asked(world, attempt.run_id, grace=given, default_grace=3.0)
+        [row] = await world.sql("SELECT cancel_grace FROM run WHERE id = $1", attempt.run_id)
+        assert row["cancel_grace"] == expected
+        await world.finish(attempt, canceled=True)
+
+
+async def test_a_run_that_is_being_canceled_is_won_again_and_can_be_ended_now(world: World) -> None:
+    attempt = await world.started()
+    assert [(await asked(world, attempt.run_id)).won for _ in range(2)] == [True, True]
+    assert (await world.kinds(attempt.run_id)).count("cancel_requested") == 1
+    outcome = await asked(world, attempt.run_id, grace=0)
+    assert (outcome.status, outcome.won) == ("canceled", True)
+    assert isinstance(await world.write(attempt, entry(0)), LeaseLost)
+
+
+async def test_a_clean_up_whose_process_dies_goes_on_until_the_crashes_are_too_many(world: World) -> None:
+    attempt = await world.started()
+    await asked(world, attempt.run_id, grace=7)
+    crash = Failure("crashed", "killed")
+    for _ in range(MAX_CRASHES - 1):
+        assert await world.finish(attempt, failure=crash, crashed=True) is None
+        await world.timers_fire()
+        await wake.wake_due(world.db)
+        [attempt] = await world.claim()
+        assert (attempt.cancel_grace, attempt.attempt) == (7.0, 1)
+    assert await world.finish(attempt, failure=crash, crashed=True) is None
+    assert await world.status(attempt.run_id) == "canceled"
+
+
+async def test_a_clean_up_whose_worker_dies_goes_on_elsewhere(world: World) -> None:
+    attempt = await world.started()
+    await asked(world, attempt.run_id, grace=7)
+    await world.lease_runs_out(attempt.run_id)
+    assert await rescue.rescue_expired(world.db) == [attempt.run_id]
+    [again] = await world.claim()
+    assert (again.run_id, again.cancel_grace) == (attempt.run_id, 7.0)
+
+
+async def test_a_run_that_its_living_worker_does_not_end_is_ended_by_the_server(world: World) -> None:
+    attempt, other = await world.started(), await world.started()
+    await asked(world, attempt.run_id)
+    assert await cancel.end_overdue(world.db) == 0
+    await world.sql("UPDATE run SET cancel_deadline = clock_timestamp() WHERE id = $1", attempt.run_id)
+    assert await cancel.end_overdue(world.db) == 1
+    assert [await world.status(each.run_id) for each in (attempt, other)] == ["canceled", "executing"]
+    assert isinstance(await world.finish(attempt, output=b"1"), LeaseLost)
+
+
+async def test_a_run_that_was_asked_while_it_suspended_itself_is_not_left_waiting(world: World) -> None:
+    attempt = await world.started()
+    await asked(world, attempt.run_id)
+    assert await world.suspend(attempt, Wait("t", "timer", due_at=4e9)) is None
+    [again] = await world.claim()
+    assert (again.run_id, again.cancel_grace) == (attempt.run_id, cancel.GRACE)
 
 
 async def test_a_cancel_that_comes_too_late_says_how_the_run_ended(world: World) -> None:
@@ -49,7 +149,7 @@ async def test_a_run_of_another_environment_cannot_be_canceled(world: World) -> 
 
 async def test_nothing_of_a_canceled_run_is_accepted_any_more(world: World) -> None:
     attempt = await world.started()
-    await cancel.cancel(world.db, world.environment_id, attempt.run_id)
+    await cancel.cancel(world.db, world.environment_id, attempt.run_id, grace=0)
     assert isinstance(await world.write(attempt, entry(0)), LeaseLost)
     assert isinstance(await world.suspend(attempt, Wait("t", "timer", due_at=4e9)), LeaseLost)
     assert isinstance(await world.finish(attempt, output=b"1"), LeaseLost)
@@ -59,15 +159,16 @@ async def test_nothing_of_a_canceled_run_is_accepted_any_more(world: World) -> N
 
 
 async def test_the_worker_hears_of_it(world: World) -> None:
-    attempt, other = await world.started(), await world.started()
-    await cancel.cancel(world.db, world.environment_id, attempt.run_id)
-    leases = [(attempt.run_id, attempt.epoch), (other.run_id, other.epoch)]
+    attempt, ended, other = [await world.started() for _ in range(3)]
+    await cancel.cancel(world.db, world.environment_id, attempt.run_id, grace=7)
+    await cancel.cancel(world.db, world.environment_id, ended.run_id, grace=0)
+    leases = [(each.run_id, each.epoch) for each in (attempt, ended, other)]
     for reply in (
         await heartbeat.heartbeat(world.db, world.worker, leases, LEASE),
         await heartbeat.revoked(world.db, world.worker, leases),
     ):
-        assert (reply.canceled, reply.lost) == ([attempt.run_id], [])
-    assert await observe.canceled_of(world.db, {attempt.run_id, other.run_id}) == {attempt.run_id}
+        assert (reply.canceling, reply.lost) == ([(attempt.run_id, 7.0)], [ended.run_id])
+    assert await observe.canceled_of(world.db, {attempt.run_id, ended.run_id, other.run_id}) == {ended.run_id}
 
 
 async def test_children_and_their_children_go_with_their_parent(world: World) -> None:
@@ -78,9 +179,34 @@ async def test_children_and_their_children_go_with_their_parent(world: World) ->
     await world.write(executing, first, spawns=[children])
     await world.finish(done, output=b"1")
     outcome = await cancel.cancel(world.db, world.environment_id, parent.run_id)
-    assert len(outcome.canceled) == 1 + 2 + 3
+    assert len(outcome.canceled) == 3  # the grandchildren: none has begun
+    assert {parent.run_id, executing.run_id} < set(outcome.asked)
+    assert len(outcome.asked) == 3
     assert await world.status(done.run_id) == "completed"
     assert {await world.status(run_id) for run_id in outcome.canceled} == {"canceled"}
+
+
+async def test_a_child_that_is_abandoned_outlives_its_parent(world: World) -> None:
+    parent = await world.started()
+    kept, children = spawn(0, "/|keep#0", 1, on_parent_cancel="abandon")
+    taken, others = spawn(1, "/|take#0", 1, on_parent_cancel="cancel")
+    await world.write(parent, kept, taken, spawns=[children, others])
+    outcome = await cancel.cancel(world.db, world.environment_id, parent.run_id)
+    await world.finish(parent, canceled=True)
+    statuses = {each: await world.status(each) for each in await world.children(parent.run_id)}
+    assert sorted(statuses.values()) == ["canceled", "queued"]
+    assert [each for each, status in statuses.items() if status == "canceled"] == list(outcome.canceled)
+    await world.claim(10)
+
+
+async def test_children_that_a_run_triggers_after_the_request_go_with_it_when_it_ends(world: World) -> None:
+    parent = await world.started()
+    await cancel.cancel(world.db, world.environment_id, parent.run_id)
+    first, children = spawn(0, "/|map#0", 2)
+    assert await world.write(parent, first, spawns=[children]) is None
+    assert {await world.status(each) for each in await world.children(parent.run_id)} == {"queued"}
+    await world.finish(parent, canceled=True)
+    assert {await world.status(each) for each in await world.children(parent.run_id)} == {"canceled"}
 
 
 async def test_a_waiting_parent_wakes_when_its_child_is_canceled(world: World) -> None:
@@ -93,24 +219,40 @@ async def test_a_waiting_parent_wakes_when_its_child_is_canceled(world: World) -
     assert await world.status(parent.run_id) == "queued"
 
 
-async def test_cancel_and_finish_race_and_exactly_one_of_them_wins(world: World) -> None:
-    won = []
-    for _ in range(60):
+async def test_cancel_and_finish_race_for_500_rounds_and_the_answer_always_agrees_with_the_end(world: World) -> None:
+    won: list[bool] = []
+    for number in range(500):
         attempt = await world.started()
-        outcome, answer = await asyncio.gather(
-            cancel.cancel(world.db, world.environment_id, attempt.run_id), world.finish(attempt, output=b"1")
-        )
+        late = 0.002 * (number % 5) / 4
+
+        async def end(attempt: StartAttempt = attempt, late: float = late) -> Any:
+            await asyncio.sleep(late)  # spreads the two over each other; nothing depends on it
+            return await world.finish(attempt, output=b"1")
+
+        outcome, answer = await asyncio.gather(asked(world, attempt.run_id), end())
+        assert answer is None  # whoever came first: the attempt's end was taken
         status = await world.status(attempt.run_id)
-        assert (outcome.won, answer is None) in {(True, False), (False, True)}
         assert status == ("canceled" if outcome.won else "completed")
+        assert outcome.won or outcome.status == "completed"
         won.append(outcome.won)
+    written_after = await world.sql(
+        """SELECT FROM run JOIN event ON event.run_id = run.id AND event.kind = 'canceled'
+           WHERE run.status = 'canceled' AND (run.output IS NOT NULL OR EXISTS (
+               SELECT FROM event AS later WHERE later.run_id = run.id AND later.seq > event.seq))"""
+    )
+    assert written_after == []
+    assert {True, False} == set(won)
 
 
 async def test_cancel_races_claim_and_no_lease_is_left(world: World) -> None:
     for _ in range(40):
         run_id = await world.trigger()
-        outcome, _ = await asyncio.gather(cancel.cancel(world.db, world.environment_id, run_id), world.claim())
+        outcome, claimed = await asyncio.gather(cancel.cancel(world.db, world.environment_id, run_id), world.claim())
         assert outcome.won
+        for attempt in claimed:  # it came first
+            assert outcome.asked == (run_id,)
+            await world.finish(attempt, canceled=True)
+        assert await world.status(run_id) == "canceled"
     assert await world.sql("SELECT FROM lease") == []
     assert await world.sql("SELECT FROM ready") == []
 
@@ -126,4 +268,5 @@ async def test_a_tree_that_grows_while_it_is_canceled_is_canceled_whole(world: W
                     return
 
         await asyncio.gather(grow(), cancel.cancel(world.db, world.environment_id, parent.run_id))
+        await world.finish(parent, canceled=True)
     assert await world.sql("SELECT FROM run WHERE ended_as IS NULL") == []

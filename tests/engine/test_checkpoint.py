@@ -159,7 +159,7 @@ async def test_nothing_is_written_once_a_cancel_is_committed(world: World) -> No
     stop = asyncio.Event()
     task = asyncio.create_task(writer())
     await stop.wait()
-    await cancel.cancel(world.db, world.environment_id, attempt.run_id)
+    await cancel.cancel(world.db, world.environment_id, attempt.run_id, grace=0)
     length = len(await world.journal(attempt.run_id))
     await task
     assert len(await world.journal(attempt.run_id)) == length == acknowledged
@@ -178,7 +178,7 @@ async def test_a_write_under_way_holds_up_a_cancel_and_its_children_are_canceled
 
     writing = asyncio.create_task(world.db.transact("slow", slow))
     await written.wait()
-    canceling = asyncio.create_task(cancel.cancel(world.db, world.environment_id, attempt.run_id))
+    canceling = asyncio.create_task(cancel.cancel(world.db, world.environment_id, attempt.run_id, grace=0))
     await somebody_waits_for_a_lock(world, canceling)
     go_on.set()
     await writing

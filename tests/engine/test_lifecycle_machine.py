@@ -158,7 +158,7 @@ class Lives(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         run_id = self.one(number, *set(self.expected.values()))
         if run_id:
-            outcome = self.do(cancel.cancel(self.world.db, self.world.environment_id, run_id))
+            outcome = self.do(cancel.cancel(self.world.db, self.world.environment_id, run_id, grace=0))
             ended = self.expected[run_id] in {"completed", "failed", "canceled", "expired"}
             assert outcome.won is not ended
             if not ended:
@@ -181,7 +181,7 @@ class Lives(RuleBasedStateMachine):
 
 async def cancel_all(world: World) -> None:
     for row in await world.sql("SELECT id FROM run WHERE ended_as IS NULL"):
-        await cancel.cancel(world.db, world.environment_id, row["id"])
+        await cancel.cancel(world.db, world.environment_id, row["id"], grace=0)
 
 
 def run_lives(url: str, examples: int, steps: int) -> None:

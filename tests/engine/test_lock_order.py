@@ -31,7 +31,19 @@ RANK = {
 # Statements that change runs: a lock of those runs comes before.
 MOVES = {
     f"run.{verb}"
-    for verb in ("suspend", "release", "rescue", "retry", "finish", "cancel", "wake", "promote", "expire", "reschedule")
+    for verb in (
+        "suspend",
+        "release",
+        "rescue",
+        "retry",
+        "finish",
+        "cancel",
+        "request_cancel",
+        "wake",
+        "promote",
+        "expire",
+        "reschedule",
+    )
 }
 NAME = re.compile(r"/\* (\w+\.\w+) \*/")
 
@@ -83,7 +95,7 @@ async def everything(world: World) -> None:
     await heartbeat.heartbeat(world.db, world.worker, [(one.run_id, 1)], LEASE)
     await rescue.rescue_expired(world.db)
     await world.ask(TriggerRequest("plain", b"{}", parent_id=parent.run_id))
-    await cancel.cancel(world.db, world.environment_id, parent.run_id)
+    await cancel.cancel(world.db, world.environment_id, parent.run_id, grace=0)
     later = await world.trigger(delay=60.0, ttl=60.0)
     await reschedule.reschedule(world.db, world.environment_id, later, delay=90.0)
     await world.delays_end()
@@ -113,12 +125,12 @@ async def test_storms_of_all_verbs_on_one_family_end_without_a_deadlock(world: W
             wake.wake_due(world.db),
             heartbeat.heartbeat(world.db, world.worker, leases, LEASE),
             heartbeat.heartbeat(world.db, world.worker, leases[::-1], LEASE),
-            cancel.cancel(world.db, world.environment_id, parents[round_ % 3].run_id),
+            cancel.cancel(world.db, world.environment_id, parents[round_ % 3].run_id, grace=0),
             world.claim(5),
         ]
         await asyncio.gather(*verbs)
         for run in await world.sql("SELECT id FROM run WHERE ended_as IS NULL ORDER BY depth"):
-            await cancel.cancel(world.db, world.environment_id, run["id"])
+            await cancel.cancel(world.db, world.environment_id, run["id"], grace=0)
     await world.sql("SELECT pg_stat_force_next_flush()")
     [row] = await world.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     assert row["deadlocks"] == 0

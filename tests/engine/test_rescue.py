@@ -33,7 +33,7 @@ async def test_a_heartbeat_in_time_keeps_the_run(world: World) -> None:
     attempt = await world.started()
     await world.lease_runs_out(attempt.run_id)
     reply = await heartbeat.heartbeat(world.db, world.worker, [(attempt.run_id, attempt.epoch)], LEASE)
-    assert (reply.lost, reply.canceled) == ([], [])
+    assert (reply.lost, reply.canceling) == ([], [])
     assert await rescue.rescue_expired(world.db) == []
     assert await world.finish(attempt) is None
 
@@ -47,7 +47,7 @@ async def test_a_heartbeat_says_what_is_lost_and_nothing_of_what_the_worker_itse
     await release.release(world.db, world.worker, [Release(given_back.run_id, given_back.epoch)])
     leases = [(each.run_id, each.epoch) for each in (lost, done, waiting, given_back)]
     reply = await heartbeat.heartbeat(world.db, world.worker, leases, LEASE)
-    assert (reply.lost, reply.canceled) == ([lost.run_id], [])
+    assert (reply.lost, reply.canceling) == ([lost.run_id], [])
 
 
 async def test_heartbeats_of_strangers_are_refused(world: World) -> None:

@@ -112,7 +112,7 @@ async def test_a_child_that_finishes_while_its_parent_suspends_wakes_it(world: W
 async def test_the_last_child_s_cancel_or_failure_or_expiry_wakes_the_parent_too(world: World) -> None:
     parent, children = await parent_of(world, 2)
     await world.suspend(parent, FOR_CHILDREN)
-    await cancel.cancel(world.db, world.environment_id, children[0].run_id)
+    await cancel.cancel(world.db, world.environment_id, children[0].run_id, grace=0)
     await world.finish(children[1], failure=FAILURE, no_retry=True)
     assert await world.status(parent.run_id) == "queued"
 
@@ -145,7 +145,8 @@ async def test_the_sweep_finds_parents_that_nobody_woke(world: World) -> None:
     [forked] = await world.claim()
     assert forked.run_id == copy.run_id
     await world.suspend(forked, FOR_CHILDREN)
-    await cancel.cancel(world.db, world.environment_id, parent.run_id)  # and with it the child that the fork adopted
+    await cancel.cancel(world.db, world.environment_id, parent.run_id, grace=0)
+    # and with it the child that the fork adopted
     assert await world.status(forked.run_id) == "waiting"
     assert await wake.wake_due(world.db, sweep=True) == 1
     assert await world.status(forked.run_id) == "queued"

@@ -49,7 +49,7 @@ async def brought_to(world: World, status: str) -> StartAttempt:
     elif status == "failed":
         await world.finish(attempt, failure=FAILURE, no_retry=True)
     elif status == "canceled":
-        await cancel.cancel(world.db, world.environment_id, attempt.run_id)
+        await cancel.cancel(world.db, world.environment_id, attempt.run_id, grace=0)
     return attempt
 
 
@@ -97,7 +97,7 @@ async def attempted(world: World, transition: str, attempt: StartAttempt) -> Non
         "retry": lambda: world.finish(attempt, failure=FAILURE),
         "complete": lambda: world.finish(attempt, output=b"2"),
         "fail": lambda: world.finish(attempt, failure=FAILURE, no_retry=True),
-        "cancel": lambda: cancel.cancel(world.db, world.environment_id, run_id),
+        "cancel": lambda: cancel.cancel(world.db, world.environment_id, run_id, grace=0),
         "expire": expired,
         "reschedule": put_off,
     }

@@ -56,6 +56,7 @@ MANIFEST = Manifest(
     tasks=(
         TaskDeclaration("plain", retry=PATIENT),
         TaskDeclaration("child", retry=PATIENT),
+        TaskDeclaration("patient", retry=PATIENT, cancel_grace=90.0),
         TaskDeclaration("once", retry=RetryPolicy(max_attempts=1)),
         TaskDeclaration("checked", payload_schema=SCHEMA, source="tasks.py:3"),
         TaskDeclaration("shared", queue="narrow"),

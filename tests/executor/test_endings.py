@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from stepwell import AbortRun, Retry, RetryAfter, task
 from stepwell.codec.exceptions import decode_exception
 from stepwell.codec.text import from_text
-from stepwell.executor.outcomes import Canceled, Completed, Failed
+from stepwell.executor.outcomes import Canceled, Completed, Failed, Suspended
 from stepwell.executor.pump import Pump
+from stepwell.model.checkpoint import Checkpoint
+from stepwell.sync import step
 from stepwell.testing import run_task_sync
-from tests.executor.life import Store, attempt_of, lives, lose_lease, one_life
+from tests.executor.life import Store, attempt_of, lives, one_life
 from tests.executor.shapes.leaves import MyError
 
 said: list[Any] = []
@@ -47,27 +50,199 @@ async def cleans_up() -> None:
         await note("cleanup after a sleep")
 
 
-async def canceled(task: Any, store: Store, *, grace: float = 5.0) -> Any:
-    attempt = attempt_of(task, store)
+class Ticking(Store):
+    """Its time goes on whenever somebody looks."""
+
+    def now(self) -> float:
+        self.time += 0.01
+        return self.time
+
+
+def resumed(task: Any, journal: Sequence[Checkpoint]) -> tuple[Any, Store]:
+    """A life that begins with the request to cancel."""
+    store = Ticking()
+
+    async def live() -> Any:
+        return await attempt_of(task, store, journal, cancel_grace=5.0).run()
+
+    return lives(live), store
+
+
+async def canceled(task: Any, store: Store, journal: Sequence[Checkpoint] = (), *, grace: float = 5.0) -> Any:
+    attempt = attempt_of(task, store, journal)
     running = asyncio.ensure_future(attempt.run())
     while not said:
         await asyncio.sleep(0)
-    store.refuse = lose_lease  # the server takes nothing of a canceled run
     attempt.cancel(grace)
-    store.time += 100
     return await running
 
 
-def test_a_canceled_run_cleans_up_without_the_journal() -> None:
-    store: list[Store] = []
+def test_what_a_canceled_run_does_to_clean_up_is_journaled() -> None:
+    store = Ticking()
+    assert isinstance(lives(lambda: canceled(cleans_up, store)), Canceled)
+    assert said[-2:] == ["cleanup", "cleanup after a sleep"]
+    assert store.keys[0] == "!cancel"
+    assert [key for key in store.keys if "note" in key] == ["|note#0", "|note#1"]
+
+
+def test_a_clean_up_goes_on_where_it_was_when_its_process_was_killed() -> None:
+    store = Ticking()
+    lives(lambda: canceled(cleans_up, store))
+    for cut in range(1, len(store.entries) + 1):
+        said.clear()
+        outcome, again = resumed(cleans_up, store.entries[:cut])
+        assert isinstance(outcome, Canceled), cut
+        done = [entry.key for entry in store.entries[:cut] if "note" in entry.key]
+        assert said.count("working") == 0  # what was canceled is not begun again
+        assert len(said) == 2 - len(done), (cut, said)
+        assert [e.key for e in store.entries[:cut]] + again.keys == store.keys
+
+
+@task
+async def waits_long() -> str:
+    await note("before")
+    try:
+        await asyncio.sleep(86_400)
+    except asyncio.CancelledError:
+        await note("cleanup")
+        raise
+    finally:
+        await note("at last")
+    return "slept"
+
+
+def test_a_run_that_slept_when_it_was_canceled_is_canceled_at_that_await() -> None:
+    first, store, _ = one_life(waits_long)
+    assert isinstance(first, Suspended)
+    outcome, again = resumed(waits_long, store.entries)
+    assert isinstance(outcome, Canceled)
+    assert said == ["before", "cleanup", "at last"]
+    assert again.keys == ["!cancel", "|note#1", "|note#2"]
+
+
+def test_a_run_that_was_canceled_between_two_steps_begins_no_other() -> None:
+    @task(id="two-steps")
+    async def two_steps() -> None:
+        await note("one")
+        await note("two")
+
+    _, store, _ = one_life(two_steps)
+    said.clear()
+    outcome, again = resumed(two_steps, store.entries[:1])
+    assert isinstance(outcome, Canceled)
+    assert said == []
+    assert [(entry.key, entry.outcome) for entry in again.entries] == [("!cancel", "value"), ("|note#1", "canceled")]
+
+
+def test_a_run_that_stored_nothing_yet_just_ends() -> None:
+    outcome, store, _ = one_life(cleans_up, cancel_grace=5.0)
+    assert isinstance(outcome, Canceled)
+    assert said == store.entries == []
+
+
+def test_a_task_that_gets_over_the_request_is_canceled_all_the_same() -> None:
+    @task(id="gets-over-it", on_cancel=lambda: said.append("on_cancel"), on_success=lambda: said.append("on_success"))
+    async def gets_over_it() -> str:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            await note("carries on")
+        return "done"
+
+    store = Ticking()
+    assert lives(lambda: canceled(gets_over_it, store)) == Canceled()
+    assert said == ["working", "carries on", "on_cancel"]
+
+
+def test_a_clean_up_that_fails_is_told_with_the_end() -> None:
+    @task(id="fails-to-clean-up")
+    async def fails() -> None:
+        try:
+            await forever()
+        finally:
+            raise ValueError("the mop is gone")
+
+    outcome = lives(lambda: canceled(fails, Store()))
+    assert isinstance(outcome, Canceled)
+    assert outcome.failure is not None
+    assert (outcome.failure.name, outcome.failure.message) == ("ValueError", "the mop is gone")
+
+
+def test_a_wait_for_children_is_given_up_and_a_replay_gives_it_up_too() -> None:
+    @task(id="a-child-that-takes-long")
+    async def child() -> None: ...
+
+    @task(id="waits-for-a-child")
+    async def parent() -> None:
+        said.append("waiting")
+        try:
+            await child.trigger_and_wait()
+        finally:
+            await note("cleanup")
+
+    store = Ticking()
+    assert isinstance(lives(lambda: canceled(parent, store)), Canceled)
+    shown = [(entry.key.rpartition("|")[2], entry.outcome) for entry in store.entries]
+    assert ("a-child-that-takes-long#0.children", "canceled") in shown
+    for cut in range(2, len(store.entries) + 1):
+        said.clear()
+        outcome, again = resumed(parent, store.entries[:cut])
+        assert isinstance(outcome, Canceled)
+        assert [entry.key for entry in store.entries[:cut]] + again.keys == store.keys
+
+
+def test_a_timeout_around_children_does_not_wait_for_them() -> None:
+    @task(id="a-child-that-never-ends")
+    async def child() -> None: ...
+
+    @task(id="waits-a-while-for-a-child")
+    async def parent() -> str:
+        try:
+            async with asyncio.timeout(0.05):
+                await child.trigger_and_wait()
+        except TimeoutError:
+            return "too long"
+        return "?"
 
     async def live() -> Any:
-        store.append(Store())
-        return await canceled(cleans_up, store[0])
+        store = Ticking()
+        running = asyncio.ensure_future(attempt_of(parent, store, options={"linger": 10.0}).run())
+        while not store.asked:
+            await asyncio.sleep(0)
+        store.time += 1
+        return await running, store
 
-    assert isinstance(lives(live), Canceled)
-    assert said[-2:] == ["cleanup", "cleanup after a sleep"]
-    assert store[0].entries == []
+    outcome, store = lives(live)
+    assert isinstance(outcome, Completed), outcome
+    again, _, _ = one_life(parent, store.entries)
+    assert again == outcome
+
+
+def test_a_def_task_is_canceled_at_its_next_step_and_its_clean_up_is_journaled() -> None:
+    @step
+    def tidy(what: str) -> None:
+        said.append(what)
+
+    @task(id="a-def-task-that-cleans-up")
+    def thorough() -> None:
+        tidy("begun")
+        try:
+            while True:
+                tidy("worked")
+        finally:
+            tidy("cleaned up")
+
+    store = Ticking()
+    assert isinstance(lives(lambda: canceled(thorough, store)), Canceled)
+    assert said[-1] == "cleaned up"
+    at = store.keys.index("!cancel")
+    for cut in range(max(at, 1), len(store.entries) + 1):
+        said.clear()
+        outcome, again = resumed(thorough, store.entries[:cut])
+        assert isinstance(outcome, Canceled), (cut, outcome)
+        assert [entry.key for entry in store.entries[: max(cut, at + 1)]] == (
+            [entry.key for entry in store.entries[:cut]] + again.keys
+        )[: max(cut, at + 1)]
 
 
 @task
@@ -88,7 +263,7 @@ def test_a_canceled_run_that_does_not_end_is_let_go_of_after_its_grace() -> None
 
 
 @task
-async def waits_while_replaying() -> None:
+async def waits_at_a_step() -> None:
     await note("first")
     try:
         await forever()
@@ -99,7 +274,7 @@ async def waits_while_replaying() -> None:
 def test_a_run_canceled_while_it_suspends_nothing_runs_its_handlers_once() -> None:
     async def live() -> Any:
         store = Store()
-        attempt = attempt_of(waits_while_replaying, store)
+        attempt = attempt_of(waits_at_a_step, store)
         running = asyncio.ensure_future(attempt.run())
         while "working" not in said:
             await asyncio.sleep(0)
@@ -249,14 +424,14 @@ def test_a_run_canceled_before_its_first_line_runs_nothing() -> None:
 def test_a_run_canceled_while_it_replays_cleans_up() -> None:
     async def live() -> Any:
         first = Store()
-        attempt = attempt_of(waits_while_replaying, first)
+        attempt = attempt_of(waits_at_a_step, first)
         running = asyncio.ensure_future(attempt.run())
         while "working" not in said:
             await asyncio.sleep(0)
         attempt.discard()
         await running
         said.clear()
-        again = attempt_of(waits_while_replaying, Store(), first.entries)
+        again = attempt_of(waits_at_a_step, Store(), first.entries)
         running = asyncio.ensure_future(again.run())
         await asyncio.sleep(0)
         again.cancel()

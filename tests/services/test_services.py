@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stepwell.engine import observe, schedules, tokens
+from stepwell.engine import cancel, observe, schedules, tokens
 from stepwell.errors import ConnectionFailed
 from stepwell.model.schedule import ScheduleDeclaration
 from stepwell.model.timetable import timetable
@@ -137,9 +137,10 @@ async def test_a_hint_ends_the_pause(database: Database) -> None:
 async def test_each_service_can_say_when_it_is_next_needed(world: World) -> None:
     attempt = await world.started()
     await world.suspend(attempt, Wait("t", "timer", due_at=time.time() + 100))
-    await world.started()
+    executing = await world.started()
     await world.trigger(delay=200.0)
     await world.trigger("once", ttl=300.0)
+    await cancel.cancel(world.db, world.environment_id, executing.run_id, grace=10)
     schedule = ScheduleDeclaration("later", timetable(every=60.0, starts_at=time.time() + 400))
     await schedules.create(world.db, world.environment_id, "plain", schedule)
     await tokens.create(world.db, world.environment_id, TokenSpec(timeout=500.0))
@@ -151,4 +152,5 @@ async def test_each_service_can_say_when_it_is_next_needed(world: World) -> None
         "expirer": 300,
         "scheduler": 400,
         "token timer": 500,
+        "canceler": 70,
     }

@@ -148,7 +148,7 @@ async def test_an_end_that_cannot_be_stored_becomes_a_failure(server: ScriptedSe
     assert "payload-too-large" in (ends[1].failure.name or "")
 
 
-async def test_a_canceled_run_may_clean_up_and_is_not_written_any_more(
+async def test_a_canceled_run_cleans_up_and_its_clean_up_is_journaled(
     server: ScriptedServer, worker: Worker, pipe: Pipe
 ) -> None:
     run_id = await server.start("clean_up", {"pipe": pipe.path})
@@ -156,9 +156,10 @@ async def test_a_canceled_run_may_clean_up_and_is_not_written_any_more(
     began = await server.step_value(run_id, "began")
     await server.say(CancelRun(run_id, began.epoch, 5.0))
     assert await pipe.read() == "cleaned up"
+    assert (await server.finished(run_id)).canceled
     assert await server.output(await server.start("hello", {"name": "Bo"})) == "hello Bo"
-    assert server.all(Finish, run_id) == []
-    assert server.all(WriteJournal, run_id) == [began]
+    keys = [entry.key for write in server.all(WriteJournal, run_id) for entry in write.entries]
+    assert "!cancel" in keys[len(began.entries) :]
 
 
 async def test_a_canceled_run_that_does_not_listen_is_killed_after_its_grace(
@@ -169,7 +170,7 @@ async def test_a_canceled_run_that_does_not_listen_is_killed_after_its_grace(
     began = await server.step_value(run_id, "began")
     await server.say(CancelRun(run_id, began.epoch, 0.3))
     await until_gone(pid)
-    assert server.all(Finish, run_id) == []
+    assert (await server.finished(run_id)).canceled  # told when nothing of it can happen any more
     assert await server.output(await server.start("hello", {"name": "Bo"})) == "hello Bo"
 
 

@@ -124,16 +124,20 @@ def watch(run: RunId, as_json: AsJson = False) -> None:
 def cancel(
     run: RunId,
     reason: Annotated[str | None, typer.Option(help="Kept with the run.")] = None,
+    grace: Annotated[
+        str | None, typer.Option(help="How long its code may clean up, e.g. 30s; 0 ends it at once, unheard.")
+    ] = None,
 ) -> None:
     """Cancel a run and its children. Exit code 1 when it had ended before."""
     from stepwell.cli.asking import ask
     from stepwell.cli.console import out, remark
 
-    outcome = ask(lambda client: client.runs.cancel(run, reason))
+    outcome = ask(lambda client: client.runs.cancel(run, reason, grace=grace))
     if not outcome.canceled:
         remark(f"{run} had ended before: it is {outcome.state}", "yellow")
         raise typer.Exit(1)
-    out().print(f"{run} is canceled")
+    done = outcome.state == "canceled"
+    out().print(f"{run} is canceled" if done else f"{run} is being canceled: its code may clean up first")
 
 
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the new run until it has ended.")]

@@ -219,9 +219,13 @@ class Runs:
         """The run's output, once it has ended. Raises RunFailed when it has none, TimeoutError after `timeout`."""
         return self._client.ask(runs.result(run_id, None if timeout is None else seconds(timeout)))
 
-    def cancel(self, run_id: str, reason: str | None = None) -> Canceled:
-        """Cancels a run and its children; `canceled` is False when it had ended before, as `state`."""
-        return self._client.ask(runs.cancel(run_id, reason))
+    def cancel(self, run_id: str, reason: str | None = None, *, grace: Duration | None = None) -> Canceled:
+        """Cancels a run and its children; `canceled` is False when it had ended before, as `state`.
+
+        A run that has begun gets CancelledError and has `grace` to clean up (default: as its task says, 5 s); `state`
+        is "canceled" only when that is over. With `grace=0` it ends at once, and its code hears nothing of it.
+        """
+        return self._client.ask(runs.cancel(run_id, reason, grace))
 
     def replay(self, run_id: str) -> RunHandle[Any]:
         """A new run with the same payload, from the start."""

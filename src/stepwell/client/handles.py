@@ -46,9 +46,13 @@ class RunHandle(Generic[R]):
         """The run in full."""
         return await self._api().runs.retrieve(self.id)
 
-    async def cancel(self, reason: str | None = None) -> Canceled:
-        """Cancels the run and its children; `canceled` is False when it had ended before, as `state`."""
-        return await self._api().runs.cancel(self.id, reason)
+    async def cancel(self, reason: str | None = None, *, grace: Duration | None = None) -> Canceled:
+        """Cancels the run and its children; `canceled` is False when it had ended before, as `state`.
+
+        A run that has begun gets CancelledError and has `grace` to clean up (default: as its task says, 5 s); `state`
+        is "canceled" only when that is over. With `grace=0` it ends at once, and its code hears nothing of it.
+        """
+        return await self._api().runs.cancel(self.id, reason, grace=grace)
 
     async def logs(self) -> Sequence[LogView]:
         """What the run's code printed and logged."""

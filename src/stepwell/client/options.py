@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeAlias, TypedDict
+from typing import Any, Protocol, TypeAlias, TypedDict, get_args
 
 from stepwell.client.checks import epoch_seconds, refuse_unknown
 from stepwell.client.given import Given
-from stepwell.model.child import TriggerOptions
+from stepwell.model.child import OnParentCancel, TriggerOptions
 
 Duration: TypeAlias = float | str | timedelta
 
@@ -26,7 +26,8 @@ class TriggerFields(TypedDict, total=False):
     queue: instead of the task's own. concurrency_key: a limit of its own per key, e.g. a tenant. priority: larger goes
     first. delay: not before then, a duration or a datetime. ttl: a run that has not begun by then expires.
     idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days). max_attempts, max_duration: instead
-    of the declared ones. tags: added to the declared ones. metadata: the run's first metadata.
+    of the declared ones. tags: added to the declared ones. metadata: the run's first metadata. on_parent_cancel:
+    "abandon" has a child go on when the run that triggered it is canceled (default: "cancel").
     """
 
     queue: Named | str | None
@@ -40,6 +41,7 @@ class TriggerFields(TypedDict, total=False):
     max_duration: Duration | None
     tags: Sequence[str] | None
     metadata: Mapping[str, Any] | None
+    on_parent_cancel: OnParentCancel | None
 
 
 def trigger_options(owner: str, options: Mapping[str, Any]) -> TriggerOptions:
@@ -61,4 +63,5 @@ def trigger_options(owner: str, options: Mapping[str, Any]) -> TriggerOptions:
         max_duration=given.duration("max_duration"),
         tags=given.tags("tags"),
         metadata=given.document("metadata"),
+        on_parent_cancel=given.choice("on_parent_cancel", get_args(OnParentCancel)),
     )

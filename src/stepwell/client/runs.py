@@ -9,10 +9,12 @@ from typing import Any, Protocol, TypedDict, TypeVar
 import msgspec
 
 from stepwell.client.exchange import Exchange, Reply, ask, call, raise_for_refusal, read
+from stepwell.client.options import Duration
 from stepwell.client.outcomes import failure_of, outcome_of, output_of
 from stepwell.codec.payload import JSON, TAGGED, Packet, plain_bytes
 from stepwell.codec.values import dumps
 from stepwell.errors import NotFound
+from stepwell.primitives.duration import seconds
 from stepwell.protocol import operations
 from stepwell.protocol.operations import Operation
 from stepwell.protocol.runs import (
@@ -68,8 +70,9 @@ def list_runs(limit: int, filters: Filter) -> Exchange[RunList]:
     return ask(operations.LIST_RUNS, RunList, query=RunFilter(page_size=limit, **filters))
 
 
-def cancel(run_id: str, reason: str | None) -> Exchange[Canceled]:
-    return ask(operations.CANCEL_RUN, Canceled, Cancel(reason=reason), run_id=run_id)
+def cancel(run_id: str, reason: str | None, grace: Duration | None = None) -> Exchange[Canceled]:
+    left = None if grace is None else seconds(grace)
+    return ask(operations.CANCEL_RUN, Canceled, Cancel(reason=reason, grace=left), run_id=run_id)
 
 
 def replay(run_id: str) -> Exchange[Id]:

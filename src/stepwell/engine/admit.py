@@ -82,6 +82,9 @@ def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[
 async def store(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> set[str]:
     """Store admitted runs and make them claimable, or due later. Returns those that are new."""
     made = await run.insert(tx, environment_id, runs) if runs else set[str]()
+    abandoned = [new.id for new in runs if new.abandoned and new.id in made]
+    if abandoned:
+        await run.abandon(tx, abandoned)
     if made:
         await event.notify(tx, ready=[environment_id])
     return made
@@ -126,6 +129,7 @@ def _admitted(request: TriggerRequest, place: Place, found: StoredTask, queue_na
         test=options.test,
         delay=options.delay,
         delay_until=options.delay_until,
+        abandoned=options.on_parent_cancel == "abandon",
     )
 
 

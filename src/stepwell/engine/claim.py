@@ -116,6 +116,7 @@ def _start(run: Claimed, declared: TaskDeclaration, journal: list[Checkpoint], l
         root_id=run.root_id,
         idempotency_key=run.idempotency_key,
         duration_left=None if run.max_duration is None else max(0.0, run.max_duration - run.executed),
+        cancel_grace=run.cancel_grace,
         isolation=declared.isolation,
         memory=declared.memory,
         warm=declared.warm,

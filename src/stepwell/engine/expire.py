@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwell.engine.finish import wake_waiting
+from stepwell.engine.wake import wake_waiting
 from stepwell.storage import event, ready, run
 from stepwell.storage.database import Database, Tx
 

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stepwell.codec.payload import LARGEST
+from stepwell.engine.cancel import conclude
 from stepwell.engine.fence import split
-from stepwell.engine.wake import wake_satisfied
+from stepwell.engine.wake import wake_waiting
 from stepwell.errors import StepwellError
 from stepwell.model.event import EventKind
 from stepwell.model.failure import Failure
@@ -83,15 +84,22 @@ def _is_usual(frame: Finish) -> bool:
 async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> list[StepwellError | None]:
     """Whatever it is: with a failure, with somebody who waits for the run, sent again, or without a lease."""
 
-    async def body(tx: Tx) -> list[StepwellError | None]:
+    async def body(tx: Tx) -> tuple[list[StepwellError | None], list[Finish]]:
         states = await run.lock_family(tx, [frame.run_id for frame in frames])
         holding, answers = split(frames, states, worker_id, "finish")
         answers = [_forgive(frame, states, answer) for frame, answer in zip(frames, answers, strict=True)]
-        if holding:
-            await end(tx, await _decide(tx, list(holding.values())), states, "finish")
-        return answers
+        decisions = await _decide(tx, list(holding.values())) if holding else []
+        canceled = {each.state.id for each in decisions if each.state.cancel_grace is not None and each.after is None}
+        others = [each for each in decisions if each.state.id not in canceled]
+        if others:
+            await end(tx, others, states, "finish")
+        return answers, [holding[run_id][0] for run_id in sorted(canceled)]
 
-    return await db.transact("finish", body)
+    answers, canceled = await db.transact("finish", body)
+    for frame in canceled:  # each with its own children, in the house order
+        refusal = await conclude(db, worker_id, frame)
+        answers = [refusal if each is frame else answer for each, answer in zip(frames, answers, strict=True)]
+    return answers
 
 
 def _forgive(frame: Finish, states: Mapping[str, RunState], answer: StepwellError | None) -> StepwellError | None:
@@ -130,8 +138,8 @@ def _decision(
     frame: Finish, state: RunState, policies: Mapping[str, RetryPolicy], lengths: Mapping[str, int]
 ) -> Decision:
     ended = Decision(state, frame.epoch, "completed", state.crashes, state.crash_length)
-    if frame.failure is None:
-        if frame.canceled:
+    if frame.failure is None or (state.cancel_grace is not None and not frame.crashed):
+        if frame.canceled or state.cancel_grace is not None:
             return replace(ended, status="canceled")
         if frame.output is not None and len(frame.output) > LARGEST:
             return replace(ended, status="failed", failure=_too_large(frame.output), reason="the output is too large")
@@ -159,6 +167,8 @@ def counted_crashes(state: RunState, length: int) -> int:
 def _verdict(
     frame: Finish, failure: Failure, state: RunState, policy: RetryPolicy, crashes: int
 ) -> tuple[RetryDecision, bool]:
+    if frame.crashed and state.cancel_grace is not None:
+        return decide_recovery(crashes, random.random()), True  # the clean-up goes on
     if frame.no_retry:
         return RetryDecision(None, "the task asked for no further attempt"), False
     if frame.crashed and failure.code in _DEATHS:
@@ -206,17 +216,6 @@ async def end(tx: Tx, decisions: Sequence[Decision], states: Mapping[str, RunSta
     environments |= {each.state.environment_id for each in done}
     parents = {states[run_id].parent_id for run_id in ended}
     await event.notify(tx, ready=environments, children=[run_id for run_id in parents if run_id], runs=moved)
-
-
-async def wake_waiting(tx: Tx, states: Mapping[str, RunState], ended: Iterable[str]) -> set[str]:
-    """Wake those of the locked family that wait, if it was for these. Returns the environments to notify."""
-    gone = set(ended)
-    if not gone:
-        return set()
-    woken = await wake_satisfied(
-        tx, [run_id for run_id, state in states.items() if state.status == "waiting" and run_id not in gone]
-    )
-    return {states[run_id].environment_id for run_id in woken}
 
 
 def _ending(each: Decision) -> Ending:

@@ -31,7 +31,7 @@ async def heartbeat(
     """Renew leases, given as (run id, epoch), for `lease_seconds` from now.
 
     environment_id: the one that the caller proved to belong to. Raises NotFound (worker-not-found) when the worker has
-    not registered there. A run that the worker itself suspended, finished or gave back is neither lost nor canceled.
+    not registered there. A run that the worker itself suspended, finished or gave back is not lost.
     leaving: its last words; whatever else is leased to it goes back to the queue.
     """
 
@@ -65,11 +65,9 @@ async def _reply(tx: Tx, leases: Sequence[tuple[str, int]], live: set[str]) -> H
     gone = [(run_id, epoch) for run_id, epoch in leases if run_id not in live]
     standings = await run.standings(tx, [run_id for run_id, _ in gone]) if gone else {}
     lost: list[str] = []
-    canceled: list[str] = []
     for run_id, epoch in gone:
-        status, current, left_by = standings.get(run_id, ("unknown", -1, None))
-        if status == "canceled" and left_by != "finish":
-            canceled.append(run_id)
-        elif current != epoch or left_by not in _OWN_ENDS:
+        _, current, left_by = standings.get(run_id, ("unknown", -1, None))
+        if current != epoch or left_by not in _OWN_ENDS:
             lost.append(run_id)
-    return HeartbeatReply(now=await worker.now(tx), lost=lost, canceled=canceled)
+    canceling = await run.canceling(tx, sorted(live)) if live else []
+    return HeartbeatReply(now=await worker.now(tx), lost=lost, canceling=canceling)

@@ -65,7 +65,7 @@ async def _take_away(tx: Tx, states: Mapping[str, RunState], lost: Set[str]) -> 
     doomed = [state for state in gone if crashes[state.id] >= MAX_CRASHES]
     saved = [state for state in gone if crashes[state.id] < MAX_CRASHES]
     await _requeue(tx, saved, crashes, lengths)
-    if doomed:
+    if doomed:  # children of one that was to be canceled were asked to end with it
         decisions = [_doom(state, crashes[state.id], lengths[state.id]) for state in doomed]
         await end(tx, decisions, states, "rescue")
     return [state.id for state in gone]
@@ -98,6 +98,8 @@ def _doom(state: RunState, crashes: int, length: int) -> Decision:
         f"the run lost its worker {crashes} times in a row without getting one checkpoint further",
         hint="see the worker's log: it was killed, cut off, or its machine ran out of memory, each time on this run",
     )
+    if state.cancel_grace is not None:  # it was to end as canceled, and that is how it ends
+        return Decision(state, state.lease_epoch, "canceled", crashes, length, reason=failure.message)
     return Decision(
         state, state.lease_epoch, "failed", crashes, length, reason="the crash counter ran out", failure=failure
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from stepwell.engine.cancel import wake_to_cancel
 from stepwell.engine.fence import split
 from stepwell.engine.wake import wake_satisfied
 from stepwell.errors import CheckpointError, StepwellError
@@ -35,7 +36,9 @@ async def suspend(db: Database, worker_id: str, frames: Sequence[Suspend]) -> li
         waits = [(run_id, _clean(each)) for run_id in moved for each in holding[run_id][0].waits]
         await wait.insert(tx, waits)
         await event.append(tx, [(run_id, "suspended", {"waits": _shown(holding[run_id][0].waits)}) for run_id in moved])
-        await wake_satisfied(tx, list(moved))
+        to_cancel = [run_id for run_id in moved if states[run_id].cancel_grace is not None]
+        await wake_to_cancel(tx, to_cancel)  # asked to end before it said that it waits
+        await wake_satisfied(tx, [run_id for run_id in moved if run_id not in to_cancel])
         await event.notify(tx, ready={states[run_id].environment_id for run_id in moved})  # slots came free
         return answers
 

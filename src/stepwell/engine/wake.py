@@ -6,8 +6,9 @@ Whoever satisfies a wait for children locks the waiting run first and looks at i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from stepwell.model.run import RunState
 from stepwell.storage import event, ready, run, wait
 from stepwell.storage.database import Database, Tx
 
@@ -52,3 +53,14 @@ async def wake_satisfied(tx: Tx, locked: Sequence[str]) -> set[str]:
     await ready.enqueue(tx, list(woken))
     await event.append(tx, [(run_id, "woken", {"key": over[run_id][0], "reason": over[run_id][1]}) for run_id in woken])
     return woken
+
+
+async def wake_waiting(tx: Tx, states: Mapping[str, RunState], ended: Iterable[str]) -> set[str]:
+    """Wake those of the locked family that wait, if it was for these. Returns the environments to notify."""
+    gone = set(ended)
+    if not gone:
+        return set()
+    woken = await wake_satisfied(
+        tx, [run_id for run_id, state in states.items() if state.status == "waiting" and run_id not in gone]
+    )
+    return {states[run_id].environment_id for run_id in woken}

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from stepwell.codec.values import dumps
@@ -18,7 +19,7 @@ from stepwell.executor.domain import branch_of_task, domain
 from stepwell.executor.ending import body, drain
 from stepwell.executor.exceptions import Origins
 from stepwell.executor.futures import Delivery, DurableTask
-from stepwell.executor.journal import RETRY, Journal
+from stepwell.executor.journal import CANCEL, RETRY, Journal
 from stepwell.executor.loop import DurableLoop, runs_as_it_is
 from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended, failed, failure_of
@@ -77,6 +78,7 @@ class Attempt(Pump):
         self._draining = False
         self._canceled = False
         self._timed_out = False
+        self.asked_to_end = False  # the request has been delivered
         self._alarms: list[asyncio.TimerHandle] = []
         self._warned: set[str] = set()
         self._unseen: list[DurableTask] = []
@@ -98,13 +100,15 @@ class Attempt(Pump):
         this returns. A suspended or discarded one runs nothing more."""
         self._ended = ended
         primitives_guard.install()
+        if self.given.cancel_grace is not None:
+            self.cancel(self.given.cancel_grace)
         if self.given.duration_left is not None:
             self._alarm(max(0.0, self.given.duration_left), self._time_out)
         if self.options.strict:
             for warning in hazards.of(self.task.fn):
                 self.warn_once(warning, warning)
         if self._outcome is None:  # not canceled or discarded before its first line
-            self._begin()
+            self._begin_task()
         else:
             self.loop.call_soon_outside(self.tell_end)
 
@@ -115,16 +119,17 @@ class Attempt(Pump):
             ended(self._outcome)
 
     def cancel(self, grace: float = 5.0) -> None:
-        """The run was canceled: a real CancelledError in the task, so that its `finally` blocks run. What they await
-        happens without the journal. Ends after `grace` seconds in any case."""
+        """The run is to be canceled: CancelledError in the task, at the await where it stands. The request is an entry
+        of the journal, and so is what the clean-up awaits. Ends after `grace` seconds in any case."""
         if self._canceled or self._outcome is not None:
             return
         self._canceled = True
-        if self._main is None:
-            self.end(Canceled())
-            return
+        self.may_suspend = False
         self._alarm(grace, lambda: self.end(Canceled()))
-        self.control(self._cancel_main)
+        if self._main is None and not self.journal.prefix:  # nothing was done that could be cleaned up
+            self.end(Canceled())
+        else:
+            self._ask_to_cancel()
 
     def discard(self, reason: str = "") -> None:
         """Let go of the run as a dead process would: no user code runs, nothing is written."""
@@ -142,7 +147,7 @@ class Attempt(Pump):
 
     # ---- beginning
 
-    def _begin(self) -> None:
+    def _begin_task(self) -> None:
         context = self.context()
         context.run(domain.set, self)
         context.run(branch_of_task.set, Branch("", self.seed))
@@ -186,7 +191,13 @@ class Attempt(Pump):
         delivery = Delivery(self)
         self.pending[key] = Waiting(delivery, site)
         self.children.wait(key, spawn_key, site, self._deliver, nested=False, replayed=replayed)
+        delivery.on_request = partial(self._give_up_children, spawn_key)
         return delivery
+
+    def _give_up_children(self, spawn_key: str) -> None:
+        record = self.children.forget(spawn_key)
+        if record is not None:
+            self.mailbox.post(record)
 
     def wait_for_nested_children(
         self, key: str, spawn_key: str, deliver: Callable[[Record], None], *, replayed: bool
@@ -246,19 +257,25 @@ class Attempt(Pump):
         drain(self, outcome)
 
     def _outcome_of(self, main: DurableTask) -> Outcome | None:
-        if self._canceled:
-            return Canceled()
-        if self._timed_out:
-            return self._failed_by_time()
         error = asyncio.CancelledError("the task canceled itself") if main.cancelled() else main.exception()
         unreached = self._first_unreached()
         if unreached is not None and self.failing is None:
             how = "returned" if error is None else f"raised {error!r}"
             self.fail(divergence.left_over(self.run_id, unreached, how))
             return None
+        if self.asked_to_end:
+            return self._as_asked(error)
         if error is not None:
             return self.failing or failed(error)
         return _completed(main.result())
+
+    def _as_asked(self, error: BaseException | None) -> Outcome:
+        """It was to end so, and does, whatever its clean-up came to."""
+        if self._timed_out and not self._canceled:
+            return self._failed_by_time()
+        return Canceled(
+            None if error is None or isinstance(error, asyncio.CancelledError) else failure_of(error, "error")
+        )
 
     def _first_unreached(self) -> Any:
         """The first entry left in the journal that no branch waits for."""
@@ -326,19 +343,45 @@ class Attempt(Pump):
 
     # ---- cancellation
 
-    def _cancel_main(self) -> None:
-        assert self._main is not None
-        self.stop_journaling()
-        self._main.cancel("the run was canceled" if self._canceled else "max_duration is over")
+    def _ask_to_cancel(self) -> None:
+        """Its place is behind all that is journaled, and before anything new is begun."""
+        if self.journal.canceled or self.unjournaled:
+            return
+        if not self.journal.at_end or self._main is None:
+            self.journal.held = True
+        else:
+            self.post_cancel()
+
+    def post_cancel(self) -> None:
+        """Journal the request, once."""
+        if self.journal.canceled:
+            return
+        self.journal.canceled = True
+        record = Record(CANCEL, "order", "value")
+        record.set_value("timed_out" if self._timed_out else None)
+        record.deliver = self.cancel_delivered
+        self.mailbox.post(record)
+
+    def cancel_delivered(self, record: Record) -> None:
+        """The request's turn, live or on replay. Nothing of the run is canceled before."""
+        self.journal.held = False
+        self._timed_out = self._timed_out or record.value == "timed_out"
+        self.asked_to_end = True
+        self.may_suspend = False
+        if self._main is not None and not self._main.done():
+            self._main.cancel("max_duration is over" if self._timed_out else "the run was canceled")
 
     def stop_journaling(self) -> None:
         self.unjournaled = True
         self.journal.leave()
 
     def _time_out(self) -> None:
+        if self._canceled:
+            return  # it has its grace
         self._timed_out = True
         self._alarm(self.options.drain_seconds, lambda: self.end(self._failed_by_time()))
-        self.control(self._cancel_main)
+        self._ask_to_cancel()
+        self.kick()
 
     def _failed_by_time(self) -> Failed:
         error = StepwellError("the run executed longer than its max_duration", code="timed-out")

@@ -59,6 +59,16 @@ class Children:
         record.deliver = awaited.deliver
         self._attempt.mailbox.post(record)
 
+    def forget(self, spawn_key: str) -> Record | None:
+        """The wait is given up: the entry that says so. None: they have ended, and that is on its way."""
+        awaited = self._awaited.pop(spawn_key, None)
+        if awaited is None:
+            return None
+        record = Record(awaited.key, "children", "canceled", site=awaited.site, nested=awaited.nested)
+        record.set_canceled()
+        record.deliver = awaited.deliver
+        return record
+
     def linger(self) -> float:
         """For how many seconds more the run should stay for them."""
         latest = max((each.linger_until for each in self._awaited.values()), default=0.0)

@@ -28,13 +28,19 @@ async def body(attempt: Attempt) -> Any:
     try:
         await _hook(attempt, "on_start")
         value = await _task(attempt)
-        await _hook(attempt, "on_success", value)
+        if not attempt.asked_to_end:
+            await _hook(attempt, "on_success", value)
+        else:  # it got over the CancelledError, which changes nothing
+            await _hook(attempt, "on_cancel")
         return value
     except asyncio.CancelledError:
         await _hook(attempt, "on_cancel")
         raise
     except Exception as error:
-        await _after_failure(attempt, error)
+        if attempt.asked_to_end:
+            await _hook(attempt, "on_cancel")
+        else:
+            await _after_failure(attempt, error)
         raise
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from stepwell.executor.domain import domain
@@ -67,6 +67,7 @@ class Delivery(DurableFuture):
     def __init__(self, attempt: Attempt, *, replayed: bool = False) -> None:
         super().__init__(attempt)
         self.requests: list[Any] = []
+        self.on_request: Callable[[], None] | None = None  # of a wait that can be given up: post the entry that says so
         self._replayed = replayed
 
     def noted(self, record: Record) -> int:
@@ -79,6 +80,8 @@ class Delivery(DurableFuture):
         if self.attempt.unjournaled:
             return super().cancel(msg)
         self.requests.append(msg)
+        if self.on_request is not None and len(self.requests) == 1:
+            self.on_request()
         return True
 
     def really_cancel(self) -> None:

@@ -2,7 +2,8 @@
 
 Replay delivers the entries of `prefix` in their order, and no other. A marker `!retry` (written when an attempt fails
 because a step failed) ends the prefix before the entries that it names: the next attempt goes on there. Steps of other
-branches that completed after them are `known`: they are delivered again when they are reached, never run again.
+branches that completed after them are `known`: they are delivered again when they are reached, never run again. A
+request to cancel is an entry `!cancel`: it reaches the task at the same place each time.
 The reasoning is in docs/design/replay.md.
 """
 
@@ -17,6 +18,7 @@ from stepwell.model.checkpoint import Checkpoint
 MAX_ENTRIES = 50_000
 RETRY = "!retry"
 ATTEMPT = "!attempt"
+CANCEL = "!cancel"
 
 
 class Journal:
@@ -38,13 +40,21 @@ class Journal:
         self.prefix = self._read(entries)
         self.recorded = {entry.key: entry for entry in self.prefix}
         self.cursor = 0
+        self.canceled = CANCEL in self.recorded
+        self.held = False  # the end is not the end: a request to cancel has its place there
 
     @property
     def replaying(self) -> bool:
-        return self.cursor < len(self.prefix)
+        return self.held or not self.at_end
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all that is recorded has been delivered."""
+        return self.cursor >= len(self.prefix)
 
     def leave(self) -> None:
         """What is left of the prefix does not matter any more."""
+        self.held = False
         self.cursor = len(self.prefix)
 
     def _read(self, entries: Sequence[Checkpoint]) -> list[Checkpoint]:

@@ -164,7 +164,7 @@ class Mailbox:
         return entries, spawns
 
     def _lost(self, batch: list[Record], error: LeaseLost) -> None:
-        if self._attempt.unjournaled:  # canceled meanwhile: the cleanup goes on, the server takes nothing more of it
+        if self._attempt.unjournaled:  # the task has ended: what is left of its branches goes on without the journal
             self.stored.extend(batch)
         else:
             self._on_fatal(error)

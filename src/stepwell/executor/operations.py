@@ -30,6 +30,7 @@ from stepwell.sdk.runtime import StepCall
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
+    from stepwell.model.checkpoint import CheckpointKind
 
 _ONCE = Retry(max_attempts=1)
 
@@ -90,6 +91,8 @@ async def trigger_and_wait(attempt: Attempt, name: str, children: Sequence[Child
         record = await turn(attempt, delivery)
         if record is not GO:
             return record.result()
+        if delivery.requests:
+            return (await turn(attempt, attempt.post(_given_up(wait_key, "children")))).result()
     return (await turn(attempt, attempt.wait_for_children(wait_key, key, site_of_caller(), replayed=replayed))).result()
 
 
@@ -111,13 +114,23 @@ def spawn_record(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> R
 async def journaled(attempt: Attempt, key: str, make: Callable[[str], Record]) -> Any:
     """An entry without work of its own."""
     site = site_of_caller()
+    canceled = False
     if attempt.replaying:
-        record = await turn(attempt, attempt.expect(key, site))
+        delivery = attempt.expect(key, site)
+        record = await turn(attempt, delivery)
         if record is not GO:
             return record.result()
-    record = attempt.known(key, b"") or make(key)
+        canceled = bool(delivery.requests)
+    record = _given_up(key, "order") if canceled else attempt.known(key, b"") or make(key)
     record.site = site
     return (await turn(attempt, attempt.post(record))).result()
+
+
+def _given_up(key: str, kind: CheckpointKind) -> Record:
+    """The entry of an await that was canceled, in the part that was replayed, before it was begun."""
+    record = Record(key, kind, "canceled")
+    record.set_canceled()
+    return record
 
 
 @transparent

@@ -43,7 +43,9 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """The run was canceled, and its cleanup is over (or its grace period)."""
+    """The run was canceled, and its cleanup is over (or its grace period). `failure`: what the cleanup failed by."""
+
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepwell.errors import CheckpointError, ReplayDiverged
 from stepwell.executor import divergence
 from stepwell.executor.futures import Delivery, first_ordinal
-from stepwell.executor.journal import ATTEMPT, Journal
+from stepwell.executor.journal import ATTEMPT, CANCEL, Journal
 from stepwell.executor.mailbox import Mailbox
 from stepwell.executor.outcomes import Failed, failure_of
 from stepwell.executor.record import Record, described, fill
@@ -168,12 +168,14 @@ class Pump:
                 handle._run()  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
     def _deliver_next(self: Attempt) -> bool:  # type: ignore[misc]
-        if self.replaying:
+        if not self.journal.at_end:
             return self._deliver_recorded()
-        if not self._live:
+        if self.journal.held:
+            self.post_cancel()
+        elif not self._live:
             self._go_live()
             return True
-        if self.mailbox.ready():
+        if self.mailbox.ready() and not self._too_early(self.mailbox.stored[0].key):
             record = self.mailbox.stored.popleft()
             self._passed(record.seq, record.at)
             assert record.deliver is not None
@@ -183,13 +185,19 @@ class Pump:
 
     # ---- from the journal
 
-    def _deliver_recorded(self) -> bool:
+    def _deliver_recorded(self: Attempt) -> bool:  # type: ignore[misc]
         """False when the next entry's await has not been reached: `settle` decides whether it still may be."""
         journal = self.journal
         entry = journal.prefix[journal.cursor]
         if entry.key.startswith(ATTEMPT):
             journal.cursor += 1
             self._rebase(entry.seq, entry.at)
+        elif entry.key == CANCEL:
+            if self._too_early(entry.key):
+                return False
+            journal.cursor += 1
+            self._passed(entry.seq, entry.at)
+            self.cancel_delivered(self._record_of(entry))
         elif entry.kind == "timer":
             if entry.key not in self.timers and not self.timers.was_canceled(entry.key):
                 return False
@@ -203,6 +211,11 @@ class Pump:
             self._passed(entry.seq, entry.at)
             self._deliver(self._record_of(entry))
         return True
+
+    def _too_early(self, key: str) -> bool:
+        """A request to cancel meets an await, and never the thread of a `def` task while it computes: whether that had
+        asked for its next step by then would be different each time."""
+        return key == CANCEL and self.external > 0
 
     def _record_of(self, entry: Checkpoint) -> Record:
         record = Record(entry.key, entry.kind, entry.outcome, site=entry.site, seq=entry.seq, at=entry.at)
@@ -234,10 +247,20 @@ class Pump:
         """The journal is at its end: begin what was in flight when the process died."""
         self._live = True
         self._announce_attempt()
-        deferred, self._deferred = self._deferred, []
-        for delivery in deferred:
-            if not delivery.done():
-                delivery.set_result(GO)
+        self._begin(self._to_begin())
+
+    def _to_begin(self: Attempt) -> list[Delivery]:  # type: ignore[misc]
+        """Of a run that is to end, first those that are canceled, which become entries without being begun; the others,
+        which these may cancel in turn, when nothing else goes on any more."""
+        waiting = [delivery for delivery in self._deferred if not delivery.done()]
+        chosen = [delivery for delivery in waiting if delivery.requests] if self.asked_to_end else waiting
+        idle = not (self.leaves or self.external or self.mailbox)
+        return chosen or (waiting if idle and self._live else [])
+
+    def _begin(self, chosen: list[Delivery]) -> None:
+        self._deferred = [delivery for delivery in self._deferred if delivery not in chosen]
+        for delivery in chosen:
+            delivery.set_result(GO)
 
     def forget_deferred(self) -> None:
         """What was in flight when the process died is not begun again."""
@@ -266,12 +289,16 @@ class Pump:
                 self.mailbox.flush()
             else:
                 self.finish()
-        elif self.replaying:
+        elif not self.journal.at_end:
             if not self.leaves and not self.external:
                 self.fail(self._diverged())
         else:
             self.mailbox.flush()
-            if not self.mailbox:
+            if self.mailbox:
+                return
+            if self._deferred and (chosen := self._to_begin()):
+                self.control(lambda: self._begin(chosen))
+            else:
                 self._rest()
 
     def _diverged(self: Attempt) -> ReplayDiverged:  # type: ignore[misc]

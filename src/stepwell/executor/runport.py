@@ -126,6 +126,6 @@ def frame_of(start: StartAttempt, outcome: Outcome) -> Suspend | Finish | None:
         case Suspended():
             return Suspend(start.run_id, start.epoch, outcome.waits)
         case Canceled():
-            return Finish(start.run_id, start.epoch, canceled=True)
+            return Finish(start.run_id, start.epoch, canceled=True, failure=outcome.failure)
         case Discarded():
             return None

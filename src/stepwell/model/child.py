@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from stepwell.model.failure import Failure
 from stepwell.primitives.ids import derived_id
+
+OnParentCancel = Literal["cancel", "abandon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,7 @@ class TriggerOptions:
     """How a run is triggered. Durations are seconds; None is "as the task declares".
 
     delay: not before so many seconds from now. delay_until: not before this moment (seconds since the epoch).
+    on_parent_cancel: whether it is canceled with the run that triggers it (None: it is), or goes on ("abandon").
     idempotency_key: one run per (environment, task, key) for `idempotency_key_ttl` seconds (30 days).
     """
 
@@ -29,6 +33,7 @@ class TriggerOptions:
     tags: tuple[str, ...] = ()
     metadata: bytes | None = None
     test: bool = False
+    on_parent_cancel: OnParentCancel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ EventKind = Literal[
     "promoted",  # its delay is over
     "claimed",  # a worker took it (worker, worker_name, epoch, attempt, checkpoints: journal length it starts with)
     "suspended",  # (waits: [{key, kind, due_at?, spawn_key?, token_id?}])
-    "woken",  # (reason: "timer" | "children" | "retry" | "token", key)
+    "woken",  # (reason: "timer" | "children" | "retry" | "token" | "cancel", key)
     "answered",  # a token of it was closed (token, status, by?)
     "released",  # its worker gave it back unharmed (worker)
     "rescued",  # its lease ran out: the worker died or was cut off (worker, epoch, crashes)
@@ -20,7 +20,8 @@ EventKind = Literal[
     "retrying",  # the attempt failed and another follows (attempt, code, name, message, retry_after, reason)
     "completed",  # (attempt)
     "failed",  # (attempt, code, name, message, reason)
-    "canceled",  # (reason?, by: parent run id when it was canceled with its parent)
+    "cancel_requested",  # from here on it can only end as canceled (reason?, by?, grace: seconds for its clean-up)
+    "canceled",  # (note?, reason?, by: parent run id when it was canceled with its parent)
     "expired",  # no worker took it within its ttl (ttl)
     "rescheduled",  # (delayed_until)
     "forked",  # another run began from this one's journal (run, seq)

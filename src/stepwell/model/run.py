@@ -67,6 +67,7 @@ class Run:
     reviewed_at: datetime | None = None
     failure: Failure | None = None
     cancel_reason: str | None = None
+    cancel_requested_at: datetime | None = None
     forked_from: str | None = None
     forked_seq: int | None = None
 
@@ -136,12 +137,13 @@ class RunPage:
 class CancelOutcome:
     """What became of a cancel. `won` is False when the run had already ended, as `status` says.
 
-    canceled: every run that this call ended: the run itself and its descendants.
+    canceled: every run that this call ended, descendants included. asked: those whose code cleans up first.
     """
 
     status: Status
     won: bool
     canceled: tuple[str, ...] = field(default=())
+    asked: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ class RunState:
     """What a verb must know of a run whose row it has locked.
 
     attempt_open: the next claim continues attempt number `attempt`. crash_length: how long the journal was at the last
-    crash. left_by: the verb that ended the last lease, None while there is one and before the first.
+    crash. left_by: the verb that ended the last lease, None while there is one and before the first. cancel_grace:
+    seconds for the clean-up of a run that was asked to end, None of one that was not.
     """
 
     id: str
@@ -168,6 +171,11 @@ class RunState:
     worker_id: str | None
     left_by: str | None
     ttl: float | None
+    cancel_grace: float | None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
 
     def held_by(self, worker_id: str, epoch: int) -> bool:
         """Whether this worker owns the run under this epoch: the fence of every write."""
@@ -205,3 +213,4 @@ class NewRun:
     test: bool = False
     delay: float | None = None
     delay_until: float | None = None
+    abandoned: bool = False

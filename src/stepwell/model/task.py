@@ -28,7 +28,8 @@ class TaskDeclaration:
 
     queue: the queue its runs go to unless told otherwise; None: a queue of its own, `task/<id>`.
     max_duration: seconds of execution over all attempts; None is no limit. ttl: seconds a run may wait in the queue
-    before it expires. memory: bytes an executor may use. warm: an executor may serve another run afterwards.
+    before it expires. cancel_grace: seconds that a canceled run may take to clean up; None is as the server says.
+    memory: bytes an executor may use. warm: an executor may serve another run afterwards.
     payload_schema: JSON Schema of the payload, for callers in any language; None accepts everything.
     source: "file.py:12", where it is declared.
     """
@@ -37,6 +38,7 @@ class TaskDeclaration:
     queue: str | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_duration: float | None = None
+    cancel_grace: float | None = None
     ttl: float | None = None
     priority: int = 0
     isolation: Isolation = "process"

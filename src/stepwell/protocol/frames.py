@@ -125,6 +125,7 @@ class StartAttempt(Frame, frozen=True, array_like=True, tag="start"):
     epoch: lease epoch. attempt: number of the attempt, from 1; a resume continues the same. started_at: when the run
     first began to execute; now: Postgres's clock when this was sent (all clocks: seconds since the epoch).
     lease_seconds: how long the claim holds without a heartbeat. duration_left: of max_duration, None is no limit.
+    cancel_grace: it was canceled, and is claimed to clean up in so many seconds.
     seed: what `ctx.random` and `ctx.uuid` come from: the run's id, or that of the run whose journal a fork began with.
     """
 
@@ -152,6 +153,7 @@ class StartAttempt(Frame, frozen=True, array_like=True, tag="start"):
     queue: str = ""
     created_at: float = 0.0
     seed: str = ""
+    cancel_grace: float | None = None
 
 
 class ChildrenEnded(Frame, frozen=True, array_like=True, tag="children-ended"):
@@ -170,7 +172,8 @@ class TokensClosed(Frame, frozen=True, array_like=True, tag="tokens-closed"):
 
 
 class CancelRun(Frame, frozen=True, array_like=True, tag="cancel"):
-    """The run has been canceled: raise CancelledError in it; its process dies after `grace` seconds."""
+    """The run is to be canceled: CancelledError in it, `grace` seconds for its clean-up, which is journaled; then a
+    Finish, from its executor or, when that has not come, from the worker that killed it."""
 
     run_id: str
     epoch: int
@@ -304,7 +307,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True):
-    """lost: no longer this worker's. canceled: to be stopped.
+    """lost: no longer this worker's. canceling: to be canceled, with the seconds of grace that each has.
 
     unheld: leased to this worker for a while, but it did not name them: [run id, epoch]. It gives back those that it
     has not got meanwhile, and does not begin them any more.
@@ -312,7 +315,7 @@ class HeartbeatReply(msgspec.Struct, frozen=True):
 
     now: float
     lost: list[str]
-    canceled: list[str]
+    canceling: list[tuple[str, float]]
     unheld: list[tuple[str, int]] = []
 
 

@@ -235,11 +235,17 @@ class Empty(Wire, frozen=True, kw_only=True):
 
 
 class Cancel(Wire, frozen=True, kw_only=True):
+    """`grace`: seconds that the run's code may take to clean up; 0 ends the run at once, without that."""
+
     reason: str | None = None
+    grace: float | None = None
 
 
 class Canceled(Wire, frozen=True, kw_only=True):
-    """`canceled`: this call did it. Otherwise the run had ended before, as `state`."""
+    """`canceled`: the run can end in no other way now. Otherwise it had ended before, as `state`.
+
+    `state` is "canceled" when it has ended; executing or queued while its code has yet to clean up.
+    """
 
     id: str
     state: str

@@ -27,6 +27,7 @@ class TaskOptions(TypedDict, total=False):
     queue: Queue | str
     retry: Retry
     max_duration: Duration
+    cancel_grace: Duration
     ttl: Duration
     priority: int
     isolation: Isolation
@@ -52,6 +53,7 @@ class TaskSettings:
     queue: str | None
     retry: Retry
     max_duration: float | None
+    cancel_grace: float | None
     ttl: float | None
     priority: int
     isolation: Isolation
@@ -77,6 +79,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         queue=given.queue("queue"),
         retry=Retry() if retry is None else checked_retry(owner, retry),
         max_duration=given.duration("max_duration"),
+        cancel_grace=given.duration("cancel_grace"),
         ttl=given.duration("ttl"),
         priority=given.whole("priority") or 0,
         isolation=given.choice("isolation", get_args(Isolation)) or "process",

@@ -47,6 +47,7 @@ class Task(Triggers[P, R]):
         self.queue = settings.queue
         self.retry = settings.retry
         self.max_duration = settings.max_duration
+        self.cancel_grace = settings.cancel_grace
         self.ttl = settings.ttl
         self.priority = settings.priority
         self.isolation: Isolation = settings.isolation
@@ -75,6 +76,7 @@ class Task(Triggers[P, R]):
         priority: larger goes first. delay: not before then, a duration or a datetime. ttl: a run that has not begun by
         then expires. idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days). max_attempts,
         max_duration: instead of the declared ones. tags: added to the declared ones. metadata: the run's first.
+        on_parent_cancel: "abandon" has a child go on when the run that triggered it is canceled.
 
         Raises:
             ConfigError: an option is unknown, or its value is none.
@@ -96,6 +98,7 @@ class Task(Triggers[P, R]):
             queue=self.queue,
             retry=self.retry.policy(),
             max_duration=self.max_duration,
+            cancel_grace=self.cancel_grace,
             ttl=self.ttl,
             priority=self.priority,
             isolation=self.isolation,
@@ -210,8 +213,9 @@ def task(fn: Any = None, /, **options: Any) -> Any:
 
     id: its name everywhere (default: the function's name with - for _). queue: a `queue(...)` or its name (default:
     one of its own, without a limit). retry: attempts and delays (default `Retry()`: 3 attempts). max_duration: seconds
-    of execution over all attempts. ttl: how long a run may wait to begin before it expires. priority: larger goes
-    first (default 0). isolation: "process" (default: one run at a time in a process) or "shared" (many runs in one).
+    of execution over all attempts. cancel_grace: how long a canceled run may clean up (default: 5 s, the server's
+    setting). ttl: how long a run may wait to begin before it expires. priority: larger goes first (default 0).
+    isolation: "process" (default: one run at a time in a process) or "shared" (many runs in one).
     durability: "strict" (default: what has completed never runs again) or "relaxed" (the run goes on while what its
     steps came to is being stored: after a crash the last steps, up to 200 and usually those of some milliseconds, run
     again; what others can see of the run, such as children, explicit checkpoints and its end, comes after all of it).

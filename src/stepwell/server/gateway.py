@@ -92,14 +92,6 @@ class Gateway:
     def children_ended(self) -> None:
         self._children.wake()
 
-    def runs_canceled(self, run_ids: Iterable[str]) -> None:
-        """Tell those workers that hold one of them."""
-        for run_id in run_ids:
-            for connection in self._connections.values():
-                epoch = connection.held.pop(run_id, None)
-                if epoch is not None:
-                    connection.push(CancelRun(run_id, epoch, self._settings.cancel_grace))
-
     def look_at(self, run_ids: Iterable[str] | None) -> None:
         """Something happened to these runs, or to any: tell the workers that hold one what was taken from them."""
         wanted = None if run_ids is None else set(run_ids)
@@ -116,7 +108,9 @@ class Gateway:
         except StepwellError as error:
             _log.warning("cannot look after leases", reason=error.message)  # a heartbeat tells the worker too
             return
-        self.runs_canceled(reply.canceled)
+        for run_id, grace in reply.canceling:
+            if run_id in connection.held:
+                connection.push(CancelRun(run_id, connection.held[run_id], grace))
         for run_id in reply.lost:
             epoch = connection.held.pop(run_id, None)
             if epoch is not None:

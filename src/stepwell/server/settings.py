@@ -22,7 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         database_url. pool_size: connections to it.
     lease: how long a claim holds without a heartbeat; heartbeat: how often workers renew it; sweep: how often the
         services look for what is due when no hint came; poll: the same for claims and for those who wait for a run.
-    cancel_grace: what a canceled run has for its clean-up before its process is killed.
+    cancel_grace: what a canceled run has for its clean-up, unless its task or the call says otherwise.
     public_url: where people's browsers reach the server, for the links in notices; None: where it listens.
     notices: who is told of a new token; notice_lead: how long before its timeout they are reminded of it, 0 for never.
     max_payload: of one run's payload. auto_migrate: apply missing migrations at start (development).

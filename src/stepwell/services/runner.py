@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 
 from stepwell.errors import ConnectionFailed
 from stepwell.primitives.backoff import backoff_delay
+from stepwell.services.canceler import Canceler
 from stepwell.services.expirer import Expirer
 from stepwell.services.promoter import Promoter
 from stepwell.services.rescuer import Rescuer
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 def every_service() -> list[Service]:
     """One of each."""
-    return [Promoter(), Waker(), Rescuer(), Expirer(), Scheduler(), TokenTimer()]
+    return [Promoter(), Waker(), Rescuer(), Expirer(), Canceler(), Scheduler(), TokenTimer()]
 
 
 class Loop:

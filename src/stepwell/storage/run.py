@@ -179,8 +179,31 @@ async def complete(
     return _ids(rows), set(rows[0]["freed"] if rows else ())
 
 
-async def cancel(tx: Tx, ids: Sequence[str], reason: str | None) -> set[str]:
-    return _ids(await tx.fetch(_sql.cancel, list(ids), reason))
+async def cancel(tx: Tx, ids: Sequence[str], reason: str | None, left_by: str) -> set[str]:
+    return _ids(await tx.fetch(_sql.cancel, list(ids), reason, left_by))
+
+
+async def request_cancel(tx: Tx, graces: Sequence[tuple[str, float]], reason: str | None, beyond: float) -> set[str]:
+    """graces: run and seconds. beyond: how much longer its worker may take before the server ends it."""
+    return _ids(await tx.fetch(_sql.request_cancel, *transposed(graces, 2), reason, beyond))
+
+
+async def canceling(tx: Tx, ids: Sequence[str]) -> list[tuple[str, float]]:
+    """Which of these executing runs are to be canceled, with the seconds that they have for it."""
+    return [(row["id"], row["cancel_grace"]) for row in await tx.fetch(_sql.canceling, list(ids))]
+
+
+async def cancel_overdue(tx: Tx, limit: int | None) -> list[str]:
+    return [row["id"] for row in await tx.fetch(_sql.cancel_overdue, limit)]
+
+
+async def next_cancel_overdue(tx: Tx) -> float | None:
+    return await tx.fetchval(_sql.next_cancel_overdue)
+
+
+async def abandon(tx: Tx, ids: Sequence[str]) -> None:
+    """These children will outlive a cancel of their parent."""
+    await tx.execute(_sql.abandon, list(ids))
 
 
 async def wake(tx: Tx, ids: Sequence[str]) -> set[str]:
@@ -372,6 +395,7 @@ def _run(row: Row) -> Run:
         reviewed_at=row["reviewed_at"],
         failure=failure_of(row["failure"]),
         cancel_reason=row["cancel_reason"],
+        cancel_requested_at=row["cancel_requested_at"],
         forked_from=row["forked_from"],
         forked_seq=row["forked_seq"],
     )

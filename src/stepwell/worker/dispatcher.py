@@ -19,12 +19,14 @@ from stepwell.protocol.frames import Discard, Finish, LogRecord, Release, StartA
 from stepwell.protocol.refusals import status_of
 from stepwell.worker.assignments import Assignment
 from stepwell.worker.claimer import Claimer
-from stepwell.worker.endings import Ending, failure_of, timed_out
+from stepwell.worker.endings import Cause, Ending, failure_of, timed_out
 from stepwell.worker.leases import Leases
 from stepwell.worker.outbox import Outbox
 from stepwell.worker.process import Executor
 from stepwell.worker.settings import WorkerSettings
 
+CANCEL_KILL_SECONDS = 0.5
+"""How long after its grace an executor has to say that a canceled run has ended, before it is killed."""
 DISCARD_SECONDS = 2.0
 """How long a shared executor has to let go of a run before it is killed with all that it holds."""
 _TROUBLE_SECONDS = 1.0
@@ -114,22 +116,24 @@ class Dispatcher:
             self._void(run)
 
     def cancel(self, run_id: str, epoch: int, grace: float) -> None:
-        """The run has ended as canceled: its code gets CancelledError and `grace` seconds, and writes nothing more."""
+        """The run is to end as canceled: its code gets CancelledError and `grace` seconds to clean up."""
         run = self._current(run_id, epoch)
-        if run is None or run.stopping == "canceled":
+        if run is None or run.answered or run.stopping is not None:
             return
-        dropped = self._outbox.forget(run_id, epoch)
-        self._leases.remove(run_id, epoch)
-        if run.executor is None or run.answered:
-            self._drop(run)
+        if run.executor is None:  # it begins with that
+            run.start = msgspec.structs.replace(run.start, cancel_grace=grace)
             return
-        run.stopping = "canceled"
-        run.stop_timers()
-        for frame in dropped:
-            if isinstance(frame, WriteJournal):
-                self._let_pass(run, frame)
         run.executor.send(frames.CancelRun(run_id, epoch, grace))
-        self._later(run, grace, self._void)
+        self._stop_after(run, grace)
+
+    def _stop_after(self, run: Assignment, grace: float) -> None:
+        run.stopping = "canceled"
+        self._later(run, grace + CANCEL_KILL_SECONDS, self._over_grace)
+
+    def _over_grace(self, run: Assignment) -> None:
+        """Its executor, which should have ended it by itself, has not."""
+        if run.executor is not None and not run.answered:
+            self._stop_by_force(run, run.executor, "canceled", Finish(run.run_id, run.epoch, canceled=True))
 
     def give_back_unheld(self, run_id: str, epoch: int) -> None:
         """Leased to us, but not here. Should it still be on its way, then it comes too late."""
@@ -217,6 +221,8 @@ class Dispatcher:
         executor.send(start)
         run.start = msgspec.structs.replace(start, journal=[], payload=b"")  # the executor has them now
         _log.info("%s %s %s", "resumed" if start.journal else "started", start.task_id, start.run_id)
+        if start.cancel_grace is not None:
+            self._stop_after(run, start.cancel_grace)
         if start.duration_left is not None:
             self._later(run, start.duration_left + self._settings.kill_grace, self._over_time)
 
@@ -236,10 +242,7 @@ class Dispatcher:
             return
         match frame:
             case WriteJournal():
-                if run.stopping == "canceled":
-                    self._let_pass(run, frame)
-                else:
-                    self._outbox.ask(frame, partial(self._journaled, run, frame.entries[-1].seq))
+                self._outbox.ask(frame, partial(self._journaled, run, frame.entries[-1].seq))
             case Suspend() | Finish():
                 self._over(run, executor, frame)
             case frames.AwaitChildren():
@@ -249,8 +252,7 @@ class Dispatcher:
                 run.tokens.update(frame.token_ids)
                 self._send(frame)
             case WriteLogs() | frames.SetMetadata():
-                if run.stopping != "canceled":
-                    self._outbox.ask(frame)
+                self._outbox.ask(frame)
 
     def ended(self, executor: Executor, ending: Ending) -> None:
         """An executor process is gone. Runs that it had have crashed, unless we ended them."""
@@ -278,9 +280,7 @@ class Dispatcher:
             run.executor = None
             run.stop_timers()
             self._leases.guard(run_id, run.epoch, None)
-            if run.stopping == "canceled":
-                self._drop(run)
-            elif not run.answered:  # discarded because this worker stops
+            if not run.answered:  # discarded because this worker stops
                 self._release(run)
         self.staff.left(executor)
         self._claimer.ended()
@@ -297,23 +297,9 @@ class Dispatcher:
             )
             run.executor.send(answer)
 
-    def _let_pass(self, run: Assignment, frame: WriteJournal) -> None:
-        """The clean-up of a canceled run goes on, though nothing of it is stored. It can no longer start anything."""
-        if run.executor is None:
-            return
-        seq = frame.entries[-1].seq
-        if frame.spawns:
-            run.executor.send(
-                frames.Rejected(run.run_id, seq, "run-canceled", "the run was canceled; it has no children any more")
-            )
-        else:
-            run.executor.send(frames.Persisted(run.run_id, seq))
-
     def _over(self, run: Assignment, executor: Executor, frame: Suspend | Finish) -> None:
         if isinstance(frame, Suspend):
             self.staff.suspended(executor)
-        if run.stopping == "canceled":
-            return  # it ended when it was canceled; `Released` follows
         self._answer(run, frame)
 
     def _over_time(self, run: Assignment) -> None:
@@ -322,19 +308,23 @@ class Dispatcher:
         if executor is None or run.answered:
             return
         run.stopping = "timed_out"
+        self._stop_by_force(run, executor, "timed_out", self._finish(run, timed_out(run.start.duration_left or 0)))
+
+    def _stop_by_force(self, run: Assignment, executor: Executor, cause: Cause, ended: Finish) -> None:
+        """Its end is told when nothing of it can happen any more: of a process, when that is dead (`_crashed`)."""
         if executor.isolation == "process":
-            executor.kill("timed_out")
+            executor.kill(cause)
         else:
-            self._answer(run, self._finish(run, timed_out(run.start.duration_left or 0)))
+            self._answer(run, ended)
             self._discard(executor, run.run_id)
 
     def _crashed(self, run: Assignment, ending: Ending) -> None:
-        if run.stopping == "canceled":
-            self._drop(run)
-        elif ending.cause == "lease":
+        if ending.cause == "lease":
             self._void(run)
         elif ending.cause == "drain":
             self._release(run)
+        elif ending.cause == "canceled":
+            self._answer(run, Finish(run.run_id, run.epoch, canceled=True))
         elif run.stopping == "timed_out":
             self._answer(run, self._finish(run, timed_out(run.start.duration_left or 0)))
         else:
@@ -350,7 +340,7 @@ class Dispatcher:
             for stream, text in executor.last_output.items()
             for line in text.splitlines()[-_LAST_LINES:]
         ]
-        if records and executor.isolation == "process" and run.stopping != "canceled":
+        if records and executor.isolation == "process":
             self._outbox.ask(WriteLogs(run.run_id, run.epoch, run.start.attempt, records))
 
     # ── a run ends ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -389,7 +379,7 @@ class Dispatcher:
         if executor is None:
             return
         if executor.isolation == "process":
-            executor.kill("canceled" if run.stopping == "canceled" else "lease")
+            executor.kill("lease")
         else:
             self._discard(executor, run.run_id)
 

@@ -36,7 +36,6 @@ from stepwell.worker.staff import Staff
 __all__ = ["ImportFailed", "Worker", "WorkerSettings", "run"]
 
 _PR_SET_DUMPABLE = 4
-_CANCEL_GRACE = 5.0
 _log = logging.getLogger("stepwell.worker")
 
 
@@ -153,10 +152,11 @@ class Worker:
 
     def _heartbeat_replied(self, reply: frames.HeartbeatReply, held: list[tuple[str, int]]) -> None:
         """In the heartbeat's thread."""
-        if reply.lost or reply.canceled:
+        if reply.lost or reply.canceling:
             epochs = dict(held)
             self._on_loop(self._lose, [(run_id, epochs[run_id]) for run_id in reply.lost if run_id in epochs])
-            self._on_loop(self._cancel, [(run_id, epochs[run_id]) for run_id in reply.canceled if run_id in epochs])
+            known = [(run_id, epochs[run_id], grace) for run_id, grace in reply.canceling if run_id in epochs]
+            self._on_loop(self._cancel, known)
         if reply.unheld:
             self._on_loop(self._give_back_unheld, reply.unheld)
 
@@ -175,9 +175,9 @@ class Worker:
         for run_id, epoch in leases:
             self._dispatcher.lost(run_id, epoch)
 
-    def _cancel(self, leases: list[tuple[str, int]]) -> None:
-        for run_id, epoch in leases:
-            self._dispatcher.cancel(run_id, epoch, _CANCEL_GRACE)
+    def _cancel(self, leases: list[tuple[str, int, float]]) -> None:
+        for run_id, epoch, grace in leases:
+            self._dispatcher.cancel(run_id, epoch, grace)
 
     def _on_loop(self, callback: Callable[..., object], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and everything with it

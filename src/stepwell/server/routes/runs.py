@@ -27,6 +27,7 @@ from stepwell.server.views import detail_view, result_view, run_view
 
 LARGEST_PAGE = 100
 LONGEST_WAIT = 60.0
+MOST_GRACE = 86_400.0
 
 
 async def retrieve(call: Call) -> RunDetail:
@@ -87,8 +88,18 @@ async def result(call: Call) -> Result:
 
 async def cancel_run(call: Call) -> Canceled:
     run_id = call.parameters["run_id"]
-    outcome = await cancel.cancel(call.backend.db, call.environment_id, run_id, call.body.reason)
-    call.backend.gateway.runs_canceled(outcome.canceled)
+    given, backend = call.body, call.backend
+    if given.grace is not None and not 0 <= given.grace <= MOST_GRACE:
+        raise ApiError(f"grace: expected 0 to {MOST_GRACE:g} seconds, got {given.grace:g}", code="invalid-request")
+    outcome = await cancel.cancel(
+        backend.db,
+        call.environment_id,
+        run_id,
+        given.reason,
+        grace=given.grace,
+        default_grace=backend.settings.cancel_grace,
+    )
+    backend.gateway.look_at((*outcome.canceled, *outcome.asked))
     return Canceled(id=run_id, state=outcome.status, canceled=outcome.won)
 
 

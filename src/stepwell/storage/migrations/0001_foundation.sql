@@ -100,6 +100,10 @@ CREATE TABLE run (
     output_type        text,
     failure            jsonb,
     cancel_reason      text,
+    cancel_requested_at timestamptz,                                     -- from then on it ends as canceled, however its code ends
+    cancel_grace       double precision CHECK (cancel_grace >= 0),       -- seconds that each lease has for the clean-up
+    cancel_deadline    timestamptz,                                      -- of the lease; its worker should be done long before
+    abandoned          boolean NOT NULL DEFAULT false,                   -- a child that outlives the cancel of its parent
 
     parent_id          text,
     root_id            text NOT NULL,
@@ -143,6 +147,7 @@ CREATE TABLE run (
     reviewed_at        timestamptz,                                      -- a dead letter that somebody dealt with
 
     CHECK ((parent_id IS NULL) = (depth = 0)),
+    CHECK ((cancel_requested_at IS NULL) = (cancel_grace IS NULL)),
     CHECK ((spawn_key IS NULL) = (child_index IS NULL)),
     CHECK (spawn_key IS NULL OR parent_id IS NOT NULL),
     CHECK ((batch_id IS NULL) = (batch_index IS NULL)),
@@ -161,6 +166,7 @@ CREATE INDEX run_dead ON run (environment_id, number) WHERE ended_badly_as = 'fa
 CREATE INDEX run_tagged ON run USING gin (tags) WHERE tags <> '{}';
 CREATE INDEX run_children ON run (parent_id, spawn_key, child_index) WHERE parent_id IS NOT NULL;
 CREATE INDEX run_open_children ON run (open_child_of, spawn_key) WHERE open_child_of IS NOT NULL;
+CREATE INDEX run_canceling ON run (cancel_deadline) WHERE cancel_deadline IS NOT NULL;
 CREATE INDEX run_of_root ON run (root_id) WHERE depth > 0;
 CREATE INDEX run_of_batch ON run (batch_id, batch_index) WHERE batch_id IS NOT NULL;
 
@@ -416,7 +422,8 @@ CREATE TABLE tick (                                                      -- each
 
 -- A run without its payload and output, which may be large.
 CREATE VIEW run_summary AS
-SELECT id, environment_id, number, task_id, queue, status, ended_badly_as, failure, cancel_reason, parent_id, root_id, depth,
+SELECT id, environment_id, number, task_id, queue, status, ended_badly_as, failure, cancel_reason, cancel_requested_at,
+       parent_id, root_id, depth,
        spawn_key, child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts,
        max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, attempt, crashes,
        executed, lease_epoch, created_at, updated_at, delayed_until, expires_at, started_at, finished_at, reviewed_at

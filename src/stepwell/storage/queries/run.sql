@@ -62,19 +62,19 @@ SELECT id, status, root_id, depth FROM run WHERE environment_id = $1 AND id = AN
 -- name: lock
 -- Locks runs in the house order.
 SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
-       crash_length, lease_epoch, worker_id, left_by, ttl
+       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace
 FROM run WHERE id = ANY($1) ORDER BY depth, id FOR NO KEY UPDATE
 
 -- name: lock_free
 -- The same, passing over runs that somebody else has: what time does can be done a moment later.
 SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
-       crash_length, lease_epoch, worker_id, left_by, ttl
+       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace
 FROM run WHERE id = ANY($1) ORDER BY depth, id FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: lock_family
 -- Locks runs that are about to end, together with whoever may wait for them: their parents, and forks that adopted them.
 SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
-       crash_length, lease_epoch, worker_id, left_by, ttl
+       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace
 FROM run
 WHERE id IN (
     SELECT unnest($1::text[])
@@ -84,8 +84,8 @@ WHERE id IN (
 ORDER BY depth, id FOR NO KEY UPDATE
 
 -- name: open_children
--- Children of these runs that have not ended.
-SELECT id FROM run WHERE open_child_of = ANY($1)
+-- Children of these runs that have not ended and go with them.
+SELECT id FROM run WHERE open_child_of = ANY($1) AND NOT abandoned
 
 -- name: suspend
 -- executing -> waiting. Arrays: $1 run, $2 epoch.
@@ -159,7 +159,7 @@ RETURNING run.id
 
 -- name: complete
 -- The usual end, as a transaction by itself: executing -> completed, with all that goes with it, for runs without a
--- parent, for whom nobody waits. Locks them in the order of the arrays, which is that of their ids. A lease is ended only
+-- parent, for whom nobody waits, and that nobody canceled. Locks them in the order of the arrays, which is that of their ids. A lease is ended only
 -- under its run's lock, so the one that is read here is still there. Returns the runs that it ended; others are as they
 -- were; and the environments in which a slot came free that somebody may wait for. $1 worker; arrays: $2 run, $3 epoch,
 -- $4 output, $5 its type.
@@ -171,7 +171,7 @@ WITH done AS (
     FROM unnest($2::text[], $3::integer[], $4::bytea[], $5::text[]) AS f (id, epoch, output, output_type)
     JOIN lease ON lease.run_id = f.id AND lease.epoch = f.epoch
     WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
-      AND run.parent_id IS NULL
+      AND run.parent_id IS NULL AND run.cancel_grace IS NULL
     RETURNING run.id, run.environment_id, run.queue, run.attempt
 ), freed AS (
     DELETE FROM lease USING done WHERE lease.run_id = done.id
@@ -190,18 +190,47 @@ FROM done
 
 -- name: cancel
 -- Any status that is not terminal -> canceled, with all that could wake it. Deleting the lease waits for journal writes
--- under way; after this statement there are no new children. $1 runs, $2 reason.
+-- under way; after this statement there are no new children. $1 runs, $2 reason, $3 the verb.
 WITH queued AS (DELETE FROM ready WHERE run_id = ANY($1)
 ), put_off AS (DELETE FROM delayed WHERE run_id = ANY($1)
 ), waiting AS (DELETE FROM wait WHERE run_id = ANY($1)
 ), held AS (DELETE FROM lease WHERE run_id = ANY($1) RETURNING run_id, claimed_at)
-UPDATE run SET status = 'canceled', cancel_reason = $2, worker_id = NULL, attempt_open = false,
-               left_by = CASE WHEN status = 'executing' THEN 'cancel' ELSE left_by END,
+UPDATE run SET status = 'canceled', cancel_reason = coalesce($2, cancel_reason), worker_id = NULL, attempt_open = false,
+               left_by = CASE WHEN status = 'executing' THEN $3 ELSE left_by END, cancel_deadline = NULL,
                finished_at = clock_timestamp(), updated_at = clock_timestamp(),
                executed = executed + coalesce((
                    SELECT extract(epoch FROM clock_timestamp() - claimed_at) FROM held WHERE held.run_id = run.id), 0)
 WHERE id = ANY($1) AND ended_as IS NULL
 RETURNING id
+
+-- name: request_cancel
+-- From now on these runs end as canceled. Arrays: $1 run, $2 seconds of grace; $3 reason, $4 seconds beyond the grace.
+UPDATE run SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()), cancel_grace = f.grace,
+               cancel_reason = coalesce(cancel_reason, $3), updated_at = clock_timestamp(),
+               cancel_deadline = CASE WHEN status = 'executing'
+                                      THEN clock_timestamp() + make_interval(secs => f.grace + $4) END
+FROM unnest($1::text[], $2::double precision[]) AS f (id, grace)
+WHERE run.id = f.id AND ended_as IS NULL
+RETURNING run.id
+
+-- name: canceling
+-- Which of these executing runs are to be canceled, and the seconds that they have for it.
+SELECT id, cancel_grace FROM run WHERE id = ANY($1) AND status = 'executing' AND cancel_grace IS NOT NULL
+
+-- name: cancel_overdue
+-- Runs whose worker should have ended them long ago, at most $1 (null: all).
+SELECT id FROM run
+WHERE cancel_deadline <= clock_timestamp() AND ended_as IS NULL AND status = 'executing'
+ORDER BY cancel_deadline LIMIT $1
+
+-- name: next_cancel_overdue
+-- Seconds until the next of them, null: none.
+SELECT extract(epoch FROM min(cancel_deadline) - clock_timestamp())::double precision FROM run
+WHERE cancel_deadline IS NOT NULL AND ended_as IS NULL AND status = 'executing'
+
+-- name: abandon
+-- These children outlive a cancel of their parent.
+UPDATE run SET abandoned = true WHERE id = ANY($1)
 
 -- name: wake
 -- waiting -> queued.
