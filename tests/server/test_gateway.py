@@ -184,23 +184,39 @@ async def test_a_newer_connection_of_a_worker_replaces_the_older(tenant: Tenant)
     await twin.disconnect()
 
 
-async def test_a_canceled_run_is_taken_from_its_worker_at_once(tenant: Tenant) -> None:
+async def test_a_worker_is_told_at_once_that_its_run_is_canceled_and_how_long_it_may_clean_up(tenant: Tenant) -> None:
     async with tenant.worker("greet") as worker:
         run_id = await tenant.trigger("greet")
         attempt = await worker.start()
         began = time.monotonic()
-        canceled = (await tenant.http.post(f"/api/v2/runs/{run_id}/cancel", json={"reason": "enough"})).json()
-        assert canceled == {"id": run_id, "state": "canceled", "canceled": True}
+        asked = await tenant.http.post(f"/api/v2/runs/{run_id}/cancel", json={"reason": "enough", "grace": 7})
+        assert asked.json() == {"id": run_id, "state": "executing", "canceled": True}
         notice = await worker.expect(CancelRun)
-        assert (notice.run_id, notice.epoch) == (run_id, attempt.epoch)
+        assert (notice.run_id, notice.epoch, notice.grace) == (run_id, attempt.epoch, 7.0)
         assert time.monotonic() - began < 2
+        shown = await tenant.run(run_id)
+        assert (shown["status"], shown["state"], shown["isCancelled"]) == ("CANCELED", "executing", True)
+        assert isinstance(await worker.request(journal(attempt, entry(0))), Done)
+        assert isinstance(await worker.request(Finish(run_id, attempt.epoch, output=b"1")), Done)
+        assert isinstance(await worker.request(journal(attempt, entry(1))), Refused)
+        again = (await tenant.http.post(f"/api/v2/runs/{run_id}/cancel", json={})).json()
+        assert again == {"id": run_id, "state": "canceled", "canceled": False}
+    assert (await tenant.run(run_id))["status"] == "CANCELED"
+
+
+async def test_a_run_that_is_canceled_without_a_grace_is_taken_from_its_worker_at_once(tenant: Tenant) -> None:
+    async with tenant.worker("greet") as worker:
+        run_id = await tenant.trigger("greet")
+        attempt = await worker.start()
+        ended = (await tenant.http.post(f"/api/v2/runs/{run_id}/cancel", json={"grace": 0})).json()
+        assert ended == {"id": run_id, "state": "canceled", "canceled": True}
+        assert (await worker.expect(LeaseLostNotice)).run_id == run_id
         refused = await worker.request(journal(attempt, entry(0)))
         assert isinstance(refused, Refused)
         assert refused.code == "lease-lost"
         assert isinstance(await worker.request(Finish(run_id, attempt.epoch, canceled=True)), Done)
-        again = (await tenant.http.post(f"/api/v2/runs/{run_id}/cancel", json={})).json()
-        assert again == {"id": run_id, "state": "canceled", "canceled": False}
-    assert (await tenant.run(run_id))["status"] == "CANCELED"
+        wrong = await tenant.http.post(f"/api/v2/runs/{run_id}/cancel", json={"grace": -1})
+        assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid-request")
 
 
 async def test_an_attempt_that_fails_is_retried_and_then_fails_as_a_dead_letter(tenant: Tenant) -> None:
@@ -292,7 +308,7 @@ async def test_a_lease_lives_as_long_as_its_heartbeat_and_is_rescued_after(tenan
     attempt = await dying.start()
     beat = {"worker_id": dying.worker_id, "leases": [[run_id, attempt.epoch]]}
     reply = (await tenant.http.post("/api/v1/worker/heartbeat", json=beat)).json()
-    assert (reply["lost"], reply["canceled"]) == ([], [])
+    assert (reply["lost"], reply["canceling"]) == ([], [])
     await dying.disconnect()  # and no heartbeat any more
     await heir.connect()
     again = await heir.start()

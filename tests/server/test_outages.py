@@ -242,7 +242,7 @@ async def test_without_any_notification_everything_is_found_by_looking(
             await own.http.post(f"/api/v2/runs/{run_id}/cancel", json={})
             beat = {"worker_id": elsewhere.worker_id, "leases": [[run_id, attempt.epoch]]}
             reply = (await own.http.post("/api/v1/worker/heartbeat", json=beat)).json()
-            assert reply["canceled"] == [run_id], "the heartbeat tells what no notification did"
+            assert reply["canceling"] == [[run_id, 5.0]], "the heartbeat tells what no notification did"
             await elsewhere.disconnect()
         finally:
             await asyncio.to_thread(deaf.stop)

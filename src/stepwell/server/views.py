@@ -60,9 +60,11 @@ def related_view(run: model.Run) -> wire.RelatedRun:
 
 def _fields(run: model.Run) -> dict[str, Any]:
     failure_code = run.failure.code if run.failure else None
+    canceling = run.cancel_requested_at is not None and not run.is_terminal
     return {
         "id": run.id,
-        "status": public_status(run.status, failure_code),
+        # The npm client takes a run for canceled as soon as it is asked to end.
+        "status": "CANCELED" if canceling else public_status(run.status, failure_code),
         "state": run.status,
         "task_identifier": run.task_id,
         "is_queued": run.status in {"queued", "delayed"},
@@ -71,7 +73,7 @@ def _fields(run: model.Run) -> dict[str, Any]:
         "is_completed": run.is_terminal,
         "is_success": run.status == "completed",
         "is_failed": run.status in {"failed", "expired"},
-        "is_cancelled": run.status == "canceled",
+        "is_cancelled": canceling or run.status == "canceled",
         "is_test": run.test,
         "created_at": run.created_at,
         "updated_at": run.updated_at,
