@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stepwell.model.batch import Batch, BatchItem
 from stepwell.storage import statements
-from stepwell.storage.columns import failure_of, storable, transposed
+from stepwell.storage.columns import failure_of, if_any, storable, transposed
 from stepwell.storage.database import Tx
 
 _sql = statements.load("batch")
@@ -59,7 +59,7 @@ async def insert_items(tx: Tx, batch_id: str, items: Sequence[BatchItem]) -> Non
         (item.index, storable(item.task_id), item.run_id, item.error_code, storable(item.error) if item.error else None)
         for item in items
     ]
-    await tx.execute(_sql.insert_items, batch_id, *transposed(rows, 5))
+    await tx.execute(_sql.insert_items, batch_id, *(if_any(column) for column in transposed(rows, 5)))
 
 
 async def seal(tx: Tx, batch_id: str) -> tuple[int, bool]:

@@ -54,3 +54,8 @@ def words(texts: Sequence[str]) -> str:
 def transposed(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as the arrays that `unnest` makes rows of again; so many empty ones for no rows."""
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+
+
+def if_any(column: Sequence[Any]) -> Sequence[Any]:
+    """The column, or an empty one if nothing is set in it: an `unnest` of several fills up, and no loop looks at it."""
+    return () if column.count(None) == len(column) else column

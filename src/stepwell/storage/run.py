@@ -15,7 +15,7 @@ from stepwell.model.failure import Failure
 from stepwell.model.lifecycle import ACTIVE, TERMINAL
 from stepwell.model.run import NewRun, Run, RunDetail, RunFilter, RunOutcome, RunState
 from stepwell.storage import statements
-from stepwell.storage.columns import failure_column, failure_of, transposed, words
+from stepwell.storage.columns import failure_column, failure_of, if_any, transposed, words
 from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("run")
@@ -74,19 +74,14 @@ async def insert_alone(
 
     Returns the runs that are new. Of the others nothing is stored, not even the key, which is another run's.
     """
-    keys = (_filled(request_keys), list(versions), list(versions.values()))
+    keys = (if_any(request_keys), list(versions), list(versions.values()))
     return _ids(await db.write_alone(name, _sql.insert, environment_id, *_arrays(runs), *keys))
 
 
 def _arrays(runs: Sequence[NewRun]) -> list[Sequence[Any]]:
     columns: list[Sequence[Any]] = [*zip(*map(_columns, runs), strict=True)]
     columns[_TAGS] = [words(tags) if tags else "{}" for tags in columns[_TAGS]]
-    return [_filled(column) for column in columns]
-
-
-def _filled(column: Sequence[Any]) -> Sequence[Any]:
-    """A column in which nothing is set goes as an empty array, which `unnest` fills up: it is looked at in no loop."""
-    return () if column.count(None) == len(column) else column
+    return [if_any(column) for column in columns]
 
 
 async def lineage(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
