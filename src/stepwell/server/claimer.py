@@ -15,6 +15,11 @@ from stepwell.storage.database import Database
 
 AT_ONCE = 100
 """Runs that one worker gets before it is the next one's turn."""
+GAP = 0.01
+"""The least seconds from one claim to the next while no worker has room for half as many runs as it holds.
+
+They have enough to do, and one claim serves many.
+"""
 _log = structlog.get_logger("stepwell.gateway")
 
 
@@ -33,6 +38,7 @@ class Claimer:
         self._news = 0
         self._seen: dict[Connection, int] = {}  # the news after which there was nothing more for it
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     def add(self, connection: Connection) -> None:
         self._connections.append(connection)
@@ -46,24 +52,34 @@ class Claimer:
     def work_came(self) -> None:
         """Something may have become claimable."""
         self._news += 1
-        self._wake.set()
+        self._woken()
 
     def room_came(self, connection: Connection) -> None:
         """A worker can take more than before."""
         if self._wants(connection):
-            self._wake.set()
+            self._woken()
 
     async def run(self) -> None:
         """Claim for ever."""
+        clock = asyncio.get_running_loop().time
         while True:
             self._wake.clear()
-            if await self._round():
-                continue
-            try:
-                async with asyncio.timeout(self._poll * random.uniform(0.8, 1.2)):
-                    await self._wake.wait()
-            except TimeoutError:
+            begun = clock()
+            more = await self._round()
+            self._hurry.clear()
+            if not self._anyone_hungry():
+                await _until(self._hurry, begun + GAP - clock())
+            if not more and not await _until(self._wake, self._poll * random.uniform(0.8, 1.2)):
                 self._news += 1
+
+    def _woken(self) -> None:
+        self._wake.set()
+        if self._anyone_hungry():
+            self._hurry.set()
+
+    def _anyone_hungry(self) -> bool:
+        """Whether there may be something for a worker that has little left to do."""
+        return any(self._wants(each) and 2 * each.room >= len(each.held) for each in self._connections)
 
     def _wants(self, connection: Connection) -> int:
         """How many runs to look for."""
@@ -102,6 +118,17 @@ class Claimer:
             return 0
         connection.start(started)
         return len(started)
+
+
+async def _until(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event was set in this time."""
+    if seconds > 0:
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+    return event.is_set()
 
 
 async def give_back(db: Database, worker_id: str, started: list[StartAttempt]) -> None:

@@ -27,6 +27,8 @@ from stepwell.server.connection import Connection
 from stepwell.storage.database import Database
 
 Written = WriteJournal | Suspend | Finish | Release | WriteLogs | SetMetadata
+# Seconds. The executor that finished a run has another one already: under load its end can wait for some more.
+FINISH_GAP = 0.01
 # After one of these the worker holds the run no more.
 ENDINGS = (Suspend, Finish, Release)
 
@@ -47,7 +49,7 @@ class Requests:
         self._committers: dict[type[Any], Committer[Any, None]] = {
             WriteJournal: Committer("journal", partial(checkpoint.write_journal, db, worker_id)),
             Suspend: Committer("suspend", partial(suspend.suspend, db, worker_id)),
-            Finish: Committer("finish", partial(finish.finish, db, worker_id)),
+            Finish: Committer("finish", partial(finish.finish, db, worker_id), gap=FINISH_GAP),
             Release: Committer("release", partial(release.release, db, worker_id)),
             WriteLogs: Committer("logs", partial(logs.write_logs, db, worker_id)),
             SetMetadata: Committer("metadata", partial(metadata.set_metadata, db, worker_id)),
