@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from stepwell.codec.payload import LARGEST
 from stepwell.engine.admit import Asked, Place, admit, store
@@ -195,7 +197,7 @@ def _checked(entry: Checkpoint) -> Checkpoint:
             f"the value of {entry.name!r} has {len(entry.body):,} bytes, more than the limit of {LARGEST:,}",
             hint="put the data into a file or an object store, and return its name",
         )
-    return replace(entry, site=storable(entry.site)) if "\x00" in entry.site else entry
+    return structs.replace(entry, site=storable(entry.site)) if "\x00" in entry.site else entry
 
 
 def _must_be_same(place: Row, checksum: bytes, there: bytes | None) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from stepwell.codec import body as bodies
 from stepwell.codec.values import dumps
 from stepwell.engine.admit import Place, admit, store
@@ -153,14 +155,14 @@ def _changed(prefix: Sequence[Checkpoint], values: Mapping[int, Any]) -> list[Ch
     touched: set[int] = set()
     entries: list[Checkpoint] = []
     for entry in prefix:
-        fork_entry = replace(entry, attempt=0)
+        fork_entry = structs.replace(entry, attempt=0)
         earlier = bodies.earlier_seq(entry.body)
         if entry.seq in values:
             touched.add(entry.seq)
             fork_entry = _with_value(fork_entry, prefix, values[entry.seq])
         elif earlier in touched:
             touched.add(entry.seq)
-            fork_entry = replace(fork_entry, body=bodies.pack(_text(entry, prefix)))
+            fork_entry = structs.replace(fork_entry, body=bodies.pack(_text(entry, prefix)))
         entries.append(fork_entry)
     return entries
 
@@ -175,7 +177,7 @@ def _with_value(entry: Checkpoint, prefix: Sequence[Checkpoint], value: Any) -> 
         )
     old = bodies.read(_text(entry, prefix))
     text = bodies.document(value_text=dumps(value), arguments=old.arguments, swallowed=old.swallowed)
-    return replace(entry, outcome="value", body=bodies.pack(text))
+    return structs.replace(entry, outcome="value", body=bodies.pack(text))
 
 
 def _text(entry: Checkpoint, prefix: Sequence[Checkpoint]) -> bytes:

@@ -27,19 +27,22 @@ class Voice:
         self._attempt = attempt
         start = attempt.given
         self._metadata: dict[str, Any] = json.loads(start.metadata) if start.metadata else {}
-        self._run = RunInfo(
-            id=start.run_id,
-            tags=tuple(start.tags),
-            parent_id=start.parent_id,
-            root_id=start.root_id,
-            created_at=_moment(start.created_at),
-            idempotency_key=start.idempotency_key,
-            queue=start.queue,
-            environment=start.environment,
-        )
+        self._run: RunInfo | None = None
 
     @property
     def run(self) -> RunInfo:
+        if self._run is None:  # most runs never ask
+            start = self._attempt.given
+            self._run = RunInfo(
+                id=start.run_id,
+                tags=tuple(start.tags),
+                parent_id=start.parent_id,
+                root_id=start.root_id,
+                created_at=_moment(start.created_at),
+                idempotency_key=start.idempotency_key,
+                queue=start.queue,
+                environment=start.environment,
+            )
         return self._run
 
     @property
@@ -112,7 +115,8 @@ class Voice:
 
     def idempotency_key(self) -> str:
         leaf = current_leaf.get()
-        return self._run.id if leaf is None else f"{self._run.id}:{leaf.step_key}"
+        run_id = self._attempt.run_id
+        return run_id if leaf is None else f"{run_id}:{leaf.step_key}"
 
     @property
     def _own_lines(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,16 +11,19 @@ from stepwell.protocol.frames import StartAttempt
 from stepwell.worker.process import Executor
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Assignment:
     """executor: who has it; None while it waits for a slot. stopping: why its code was told to end.
 
+    came_at: by the monotonic clock. waits: it is in the line for a slot.
     answered: its end (Suspend, Finish, Release) has been sent to the server; nothing more may follow.
     awaited: the spawn keys whose children it wants to hear of; tokens: those of which it does.
     """
 
     start: StartAttempt
+    came_at: float
     executor: Executor | None = None
+    waits: bool = False
     stopping: Literal["canceled", "timed_out"] | None = None
     answered: bool = False
     awaited: set[str] = field(default_factory=set[str])
@@ -33,6 +37,10 @@ class Assignment:
     @property
     def epoch(self) -> int:
         return self.start.epoch
+
+    def later(self, seconds: float, what: Callable[[Assignment], None]) -> None:
+        """Call that in so many seconds, unless its timers are stopped."""
+        self.timers.append(asyncio.get_running_loop().call_later(seconds, what, self))
 
     def stop_timers(self) -> None:
         for timer in self.timers:

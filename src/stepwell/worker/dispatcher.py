@@ -1,14 +1,12 @@
-"""From the frame that brings a run to the frame that tells its end: each claimed run's way through this worker."""
+"""Each claimed run's way through this worker: `starts` gives it to an executor, here it goes on to its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
@@ -18,12 +16,13 @@ from stepwell.protocol import frames
 from stepwell.protocol.frames import Discard, Finish, LogRecord, Release, StartAttempt, Suspend, WriteJournal, WriteLogs
 from stepwell.protocol.refusals import status_of
 from stepwell.worker.assignments import Assignment
-from stepwell.worker.claimer import Claimer
 from stepwell.worker.endings import Cause, Ending, failure_of, timed_out
 from stepwell.worker.leases import Leases
 from stepwell.worker.outbox import Outbox
 from stepwell.worker.process import Executor
+from stepwell.worker.runlines import RunLines
 from stepwell.worker.settings import WorkerSettings
+from stepwell.worker.starts import Executors, Starts
 
 CANCEL_KILL_SECONDS = 0.5
 """How long after its grace an executor has to say that a canceled run has ended, before it is killed."""
@@ -36,16 +35,6 @@ _LOST = "lease-lost"
 _log = logging.getLogger("stepwell.worker")
 
 
-class Executors(Protocol):
-    """Who runs the runs (`staff.Staff`)."""
-
-    def ready_for(self, start: StartAttempt) -> Executor | None: ...
-    async def executor_for(self, start: StartAttempt) -> Executor: ...
-    def left(self, executor: Executor) -> None: ...
-    def suspended(self, executor: Executor) -> None: ...
-    def gone(self, executor: Executor) -> None: ...
-
-
 class Dispatcher:
     """All runs of this worker. Everything here happens on the event loop's thread."""
 
@@ -56,31 +45,34 @@ class Dispatcher:
         self._outbox = outbox
         self._leases = leases
         self._send = send
-        self._claimer = Claimer(settings.slots, settings.prefetch)
+        self._lines = RunLines()
         self._runs: dict[str, Assignment] = {}
-        self._waiting: deque[Assignment] = deque()
-        self._beginning: set[asyncio.Task[None]] = set()
         self._disowned: dict[str, int] = {}
-        self._in_executors = 0
-        self._connected = False
-        self.staff: Executors  # set once, before the first run comes: the two know one another
+        self._starts = Starts(settings, leases, self, self._lines, send)
+
+    @property
+    def staff(self) -> Executors:
+        return self._starts.staff
+
+    @staff.setter
+    def staff(self, staff: Executors) -> None:
+        """Once, before the first run comes: the two know one another."""
+        self._starts.staff = staff
 
     # ── from the server ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def welcomed(self) -> None:
         """A new connection: ask again for what is unanswered and waited for, and say how much room there is."""
-        self._connected = True
-        self._claimer.reconnected()
         self._outbox.resend()
         for run in self._runs.values():
             if run.awaited:
                 self._send(frames.AwaitChildren(run.run_id, run.epoch, sorted(run.awaited)))
             if run.tokens:
                 self._send(frames.AwaitTokens(run.run_id, run.epoch, sorted(run.tokens)))
-        self._announce_room()
+        self._starts.connected()
 
     def disconnected(self) -> None:
-        self._connected = False
+        self._starts.disconnected()
 
     def receive(self, frame: frames.ToWorker) -> None:
         """Any frame but the welcome."""
@@ -124,11 +116,11 @@ class Dispatcher:
             run.start = msgspec.structs.replace(run.start, cancel_grace=grace)
             return
         run.executor.send(frames.CancelRun(run_id, epoch, grace))
-        self._stop_after(run, grace)
+        self.stop_after(run, grace)
 
-    def _stop_after(self, run: Assignment, grace: float) -> None:
+    def stop_after(self, run: Assignment, grace: float) -> None:
         run.stopping = "canceled"
-        self._later(run, grace + CANCEL_KILL_SECONDS, self._over_grace)
+        run.later(grace + CANCEL_KILL_SECONDS, self._over_grace)
 
     def _over_grace(self, run: Assignment) -> None:
         """Its executor, which should have ended it by itself, has not."""
@@ -145,10 +137,8 @@ class Dispatcher:
                 del self._disowned[next(iter(self._disowned))]
             self._outbox.ask(Release(run_id, epoch))
 
-    # ── a run begins ─────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _came(self, start: StartAttempt) -> None:
-        self._claimer.came()
+        self._starts.announced()
         if self._disowned.get(start.run_id, -1) >= start.epoch:
             return
         known = self._runs.get(start.run_id)
@@ -156,79 +146,14 @@ class Dispatcher:
             if known.epoch >= start.epoch:
                 return
             self._void(known)
-        run = self._runs[start.run_id] = Assignment(start)
-        self._leases.add(start.run_id, start.epoch, start.lease_seconds, start.now, time.monotonic())
-        if not self._claimer.open:
-            self._release(run)
-            return
-        self._waiting.append(run)
-        self._fill_slots()
-        if run in self._waiting:
-            self._later(run, self._settings.prefetch_wait * start.lease_seconds, self._waited_too_long)
+        now = time.monotonic()
+        run = self._runs[start.run_id] = Assignment(start, now)
+        self._leases.add(start.run_id, start.epoch, start.lease_seconds, start.now, now)
+        self._starts.came(run)
 
-    def _fill_slots(self) -> None:
-        while self._waiting and self.executing < self._settings.slots:
-            run = self._waiting.popleft()
-            run.stop_timers()
-            self._begin(run)
-        self._announce_room()
-
-    def _begun(self, task: asyncio.Task[None]) -> None:
-        self._beginning.discard(task)
-        if not task.cancelled():
-            task.result()
-            self._fill_slots()
-
-    def _begin(self, run: Assignment) -> None:
-        start = run.start
-        if not self._trusted(run):
-            self.lost(run.run_id, run.epoch)
-        elif start.duration_left is not None and start.duration_left <= 0:
-            self._answer(run, self._finish(run, timed_out(start.duration_left)))
-        elif (executor := self.staff.ready_for(start)) is not None:
-            self._hand_over(run, executor)
-        else:
-            task = asyncio.create_task(self._begin_anew(run), name=f"begin {run.run_id}")
-            self._beginning.add(task)
-            task.add_done_callback(self._begun)
-
-    async def _begin_anew(self, run: Assignment) -> None:
-        """In a process that has to be started first."""
-        start = run.start
-        try:
-            executor = await self.staff.executor_for(start)
-        except StepwellError as error:
-            _log.error("run %s is given back: %s", start.run_id, error)
-            self._release(run)
-            await asyncio.sleep(_TROUBLE_SECONDS)
-            return
-        if self._runs.get(start.run_id) is not run or run.answered:
-            self.staff.left(executor)  # lost, canceled or given back while its executor was being started
-        elif not self._trusted(run):
-            self.staff.left(executor)
-            self.lost(run.run_id, run.epoch)
-        else:
-            self._hand_over(run, executor)
-
-    def _hand_over(self, run: Assignment, executor: Executor) -> None:
-        start = run.start
-        run.executor = executor
-        executor.runs.add(start.run_id)
-        self._in_executors += 1
-        if start.isolation == "process":
-            self._leases.guard(start.run_id, start.epoch, partial(executor.kill, "lease"))
-            executor.retired = not start.warm
-        executor.send(start)
-        run.start = msgspec.structs.replace(start, journal=[], payload=b"")  # the executor has them now
-        _log.info("%s %s %s", "resumed" if start.journal else "started", start.task_id, start.run_id)
-        if start.cancel_grace is not None:
-            self._stop_after(run, start.cancel_grace)
-        if start.duration_left is not None:
-            self._later(run, start.duration_left + self._settings.kill_grace, self._over_time)
-
-    def _waited_too_long(self, run: Assignment) -> None:
-        self._claimer.waited_too_long()
-        self._release(run)
+    def is_here(self, run: Assignment) -> bool:
+        """Whether it may still be given to an executor."""
+        return self._runs.get(run.run_id) is run and not run.answered
 
     # ── from executors ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,7 +184,7 @@ class Dispatcher:
         self.staff.gone(executor)
         for run_id in list(executor.runs):
             executor.runs.discard(run_id)
-            self._in_executors -= 1
+            self._starts.slot_left()
             run = self._runs.get(run_id)
             if run is not None and run.executor is executor:
                 run.executor = None
@@ -267,14 +192,13 @@ class Dispatcher:
                 if not run.answered:
                     self._last_words(run, executor)
                     self._crashed(run, ending)
-        self._claimer.ended()
-        self._fill_slots()
+        self._starts.slots_free()
 
     def _released(self, executor: Executor, run_id: str) -> None:
         if run_id not in executor.runs:
             return
         executor.runs.discard(run_id)
-        self._in_executors -= 1
+        self._starts.slot_left()
         run = self._runs.get(run_id)
         if run is not None and run.executor is executor:
             run.executor = None
@@ -283,8 +207,7 @@ class Dispatcher:
             if not run.answered:  # discarded because this worker stops
                 self._release(run)
         self.staff.left(executor)
-        self._claimer.ended()
-        self._fill_slots()
+        self._starts.slots_free()
 
     def _journaled(self, run: Assignment, seq: int, error: StepwellError | None) -> None:
         if error is not None and error.code == _LOST:
@@ -300,9 +223,9 @@ class Dispatcher:
     def _over(self, run: Assignment, executor: Executor, frame: Suspend | Finish) -> None:
         if isinstance(frame, Suspend):
             self.staff.suspended(executor)
-        self._answer(run, frame)
+        self.end(run, frame)
 
-    def _over_time(self, run: Assignment) -> None:
+    def over_time(self, run: Assignment) -> None:
         """Its max_duration is over, and its executor, which should have ended it by itself, has not."""
         executor = run.executor
         if executor is None or run.answered:
@@ -315,7 +238,7 @@ class Dispatcher:
         if executor.isolation == "process":
             executor.kill(cause)
         else:
-            self._answer(run, ended)
+            self.end(run, ended)
             self._discard(executor, run.run_id)
 
     def _crashed(self, run: Assignment, ending: Ending) -> None:
@@ -324,13 +247,13 @@ class Dispatcher:
         elif ending.cause == "drain":
             self._release(run)
         elif ending.cause == "canceled":
-            self._answer(run, Finish(run.run_id, run.epoch, canceled=True))
+            self.end(run, Finish(run.run_id, run.epoch, canceled=True))
         elif run.stopping == "timed_out":
-            self._answer(run, self._finish(run, timed_out(run.start.duration_left or 0)))
+            self.end(run, self._finish(run, timed_out(run.start.duration_left or 0)))
         else:
             failure = failure_of(ending)
             _log.warning("run %s: %s", run.run_id, failure.message)
-            self._answer(run, Finish(run.run_id, run.epoch, failure=failure, crashed=True))
+            self.end(run, Finish(run.run_id, run.epoch, failure=failure, crashed=True))
 
     def _last_words(self, run: Assignment, executor: Executor) -> None:
         """What the dead executor had not read any more of its own output, if it can only be of one run."""
@@ -349,14 +272,13 @@ class Dispatcher:
         return Finish(run.run_id, run.epoch, failure=failure)
 
     def _release(self, run: Assignment) -> None:
-        self._answer(run, Release(run.run_id, run.epoch))
+        self.end(run, Release(run.run_id, run.epoch))
 
-    def _answer(self, run: Assignment, frame: Suspend | Finish | Release) -> None:
+    def end(self, run: Assignment, frame: Suspend | Finish | Release) -> None:
         """Tell the server how it ended here; the run is ours until that is committed."""
         run.answered = True
         run.stop_timers()
-        if run in self._waiting:
-            self._waiting.remove(run)
+        self._starts.leave_line(run)
         self._outbox.ask(frame, partial(self._answered, run, frame))
 
     def _answered(self, run: Assignment, frame: Suspend | Finish | Release, error: StepwellError | None) -> None:
@@ -368,7 +290,7 @@ class Dispatcher:
                 self._outbox.ask(again, partial(self._answered, run, again))
                 return
         if error is None:
-            _log.info("%s %s %s%s", _became(frame), run.start.task_id, run.run_id, _why(frame))
+            self._lines.ended(run.start, frame)
         self._drop(run)
 
     def _void(self, run: Assignment) -> None:
@@ -393,18 +315,17 @@ class Dispatcher:
         """Forget it."""
         run.stop_timers()
         self._leases.remove(run.run_id, run.epoch)
-        if run in self._waiting:
-            self._waiting.remove(run)
+        self._starts.leave_line(run)
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]
-        self._announce_room()
+        self._starts.announce_room()
 
     # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def executing(self) -> int:
         """Runs that executors have now, or get as soon as one is started."""
-        return self._in_executors + len(self._beginning)
+        return self._starts.executing
 
     @property
     def held(self) -> int:
@@ -413,11 +334,11 @@ class Dispatcher:
 
     def take_no_more(self) -> None:
         """Claim nothing, and give back what has not begun."""
-        unused = self._claimer.close()
-        if unused:  # else what is given back here would come back at once
-            self._send(frames.Room(-unused))
-        for run in list(self._waiting):
-            self._release(run)
+        self._starts.take_no_more()
+
+    def look_after(self) -> None:
+        """To be called often."""
+        self._starts.look_after()
 
     def stop_all(self) -> None:
         """End every executing run as a dead process would, and give it back: no attempt is burnt."""
@@ -430,40 +351,11 @@ class Dispatcher:
 
     # ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _announce_room(self) -> None:
-        if self._connected:
-            add = self._claimer.room(len(self._waiting) + self.executing)
-            if add:
-                self._send(frames.Room(add))
-
     def _current(self, run_id: str, epoch: int) -> Assignment | None:
         run = self._runs.get(run_id)
         return run if run is not None and run.epoch == epoch else None
-
-    def _trusted(self, run: Assignment) -> bool:
-        """Whether it may begin: its lease can have run out on its way, or while this process was stopped."""
-        return self._leases.trusted(run.run_id, run.epoch, time.monotonic())
-
-    def _later(self, run: Assignment, seconds: float, what: Callable[[Assignment], None]) -> None:
-        run.timers.append(asyncio.get_running_loop().call_later(seconds, what, run))
 
 
 def _kill_if_kept(executor: Executor, run_id: str) -> None:
     if run_id in executor.runs:
         executor.kill("retired")
-
-
-def _became(frame: Suspend | Finish | Release) -> str:
-    """What became of a run here, in a word."""
-    if isinstance(frame, Suspend):
-        return "waiting"
-    if isinstance(frame, Release):
-        return "given back"
-    if frame.failure is not None:
-        return "failed"
-    return "canceled" if frame.canceled else "completed"
-
-
-def _why(frame: Suspend | Finish | Release) -> str:
-    failure = frame.failure if isinstance(frame, Finish) else None
-    return f": {failure.name or failure.code}: {failure.message.partition(chr(10))[0]}" if failure is not None else ""

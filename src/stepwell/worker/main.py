@@ -188,6 +188,7 @@ class Worker:
     async def _watch(self) -> None:
         while True:
             self._staff.look_after()
+            self._dispatcher.look_after()
             await asyncio.sleep(INTERVAL)
 
     async def _stop_when_told(self, *tasks: asyncio.Task[None]) -> None:

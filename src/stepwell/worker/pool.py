@@ -16,6 +16,8 @@ BRIEF = 1.0
 """Seconds that an executor beyond `per_task` is kept nevertheless: between two runs of a busy task more than that are
 idle for a moment, and to end and fork them again and again costs more than all the rest of a short run."""
 
+_LOOK = 0.1  # seconds between two looks for what is idle for too long
+
 
 @dataclass
 class _Idle(Generic[E]):
@@ -50,6 +52,7 @@ class WarmPool(Generic[E]):
     total: int = 50
     _idle: list[_Idle[E]] = field(default_factory=list["_Idle[E]"])
     _frequency: dict[str, _Frequency] = field(default_factory=dict[str, _Frequency])
+    _expired: float = -math.inf
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -65,13 +68,14 @@ class WarmPool(Generic[E]):
     def put(self, executor: E, task_id: str, now: float) -> list[E]:
         """Keep an executor that has become idle; returns those that have to end for it (perhaps itself)."""
         self._idle.append(_Idle(executor, task_id, now))
-        evicted = self.expire(now)
+        evicted = self.expire(now) if now - self._expired >= _LOOK else []
         while len(self._idle) > self.total:
             evicted.append(self._drop(min(self._idle, key=lambda idle: self._worth(idle, now))))
         return evicted
 
     def expire(self, now: float) -> list[E]:
         """Takes out those that were idle for too long, or are too many of one task and not just between two runs."""
+        self._expired = now
         newer: Counter[str] = Counter()
         expired: list[_Idle[E]] = []
         for idle in reversed(self._idle):  # they are in the order in which they became idle

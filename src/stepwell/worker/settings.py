@@ -16,8 +16,8 @@ class WorkerSettings:
 
     url, api_key: of the server. modules: files or dotted names of the modules that declare tasks.
     name: shown to people.
-    slots: runs that execute at once. prefetch: runs held ready beyond that; one that is not begun within
-        `prefetch_wait` of its lease is given back.
+    slots: runs that execute at once. prefetch: runs held ready beyond that, and more while runs are short
+        (`claimer.Claimer`); one that is not begun within `prefetch_wait` of its lease is given back.
     warm_seconds, warm_per_task, warm_total: how long an idle executor is kept, and how many.
     max_processes: processes and threads that the executor of a run may have; more end it.
     kill_grace: when a run's max_duration is over its executor ends it by itself, with 5 s for its clean-up; one that

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, booleans, floats, integers, sampled_from, text
+from msgspec.structs import replace
 
 from stepwell.model.batch import Batch
 from stepwell.model.checkpoint import Checkpoint

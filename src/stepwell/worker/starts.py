@@ -1,0 +1,230 @@
+"""Runs that have come, until an executor has them: a slot for each, the others wait in a line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from stepwell.errors import StepwellError
+from stepwell.protocol import frames
+from stepwell.protocol.frames import Finish, Release, StartAttempt, Suspend
+from stepwell.worker.assignments import Assignment
+from stepwell.worker.claimer import Claimer
+from stepwell.worker.endings import timed_out
+from stepwell.worker.leases import Leases
+from stepwell.worker.process import Executor
+from stepwell.worker.runlines import RunLines
+from stepwell.worker.settings import WorkerSettings
+
+_TROUBLE_SECONDS = 1.0
+_SETTLED = 1.0
+"""Seconds after which a run held ready is given back if runs have become so long that it should not have been."""
+_log = logging.getLogger("stepwell.worker")
+
+
+class Executors(Protocol):
+    """Who runs the runs (`staff.Staff`)."""
+
+    def ready_for(self, start: StartAttempt) -> Executor | None: ...
+    async def executor_for(self, start: StartAttempt) -> Executor: ...
+    def left(self, executor: Executor) -> None: ...
+    def suspended(self, executor: Executor) -> None: ...
+    def gone(self, executor: Executor) -> None: ...
+
+
+class Runs(Protocol):
+    """Who knows all runs (`dispatcher.Dispatcher`)."""
+
+    def is_here(self, run: Assignment) -> bool:
+        """Whether it may still be given to an executor."""
+        ...
+
+    def lost(self, run_id: str, epoch: int) -> None: ...
+    def over_time(self, run: Assignment) -> None: ...
+    def stop_after(self, run: Assignment, grace: float) -> None: ...
+    def end(self, run: Assignment, frame: Suspend | Finish | Release) -> None:
+        """Tell the server how it ended here."""
+        ...
+
+
+class Starts:
+    """On the event loop's thread. `send` puts a frame on the connection."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        leases: Leases,
+        runs: Runs,
+        lines: RunLines,
+        send: Callable[[frames.Frame], bool],
+    ) -> None:
+        self._settings = settings
+        self._leases = leases
+        self._runs = runs
+        self._lines = lines
+        self._send = send
+        self._claimer = Claimer(settings.slots, settings.prefetch)
+        self._waiting: deque[Assignment] = deque()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._in_executors = 0
+        self._connected = False
+        self._announcing = False
+        self.staff: Executors  # set once, before the first run comes
+
+    @property
+    def executing(self) -> int:
+        """Runs that executors have now, or get as soon as one is started."""
+        return self._in_executors + len(self._beginning)
+
+    # ── the line ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def announced(self) -> None:
+        """A run comes: it uses up room that was announced."""
+        self._claimer.came()
+
+    def came(self, run: Assignment) -> None:
+        """A run that was not here. Its lease is."""
+        if not self._claimer.open:
+            self._runs.end(run, Release(run.run_id, run.epoch))
+            return
+        run.waits = True
+        self._waiting.append(run)
+        self.fill()
+
+    def leave_line(self, run: Assignment) -> None:
+        """It is not to be begun any more."""
+        if run.waits:
+            run.waits = False
+            self._waiting.remove(run)
+
+    def slot_left(self) -> None:
+        """A run has left its executor."""
+        self._in_executors -= 1
+
+    def slots_free(self) -> None:
+        """After runs have left executors, and these are ready for others or gone."""
+        self._claimer.ended(time.monotonic())
+        self.fill()
+
+    def fill(self) -> None:
+        """Begin what there are slots for."""
+        while self._waiting and self.executing < self._settings.slots:
+            run = self._waiting.popleft()
+            run.waits = False
+            self._begin(run)
+        self.announce_room()
+
+    def look_after(self) -> None:
+        """To be called often: what is held ready for too long goes back, and room that runs do not use."""
+        now = time.monotonic()
+        excess = len(self._waiting) - self._claimer.prefetch(now)
+        for place, run in reversed(list(enumerate(self._waiting))):
+            waited = now - run.came_at
+            if waited >= self._settings.prefetch_wait * run.start.lease_seconds:
+                self._claimer.waited_too_long()
+            elif place < len(self._waiting) - excess or waited < _SETTLED:
+                continue
+            self._runs.end(run, Release(run.run_id, run.epoch))
+        if self._connected:
+            less = self._claimer.unneeded(len(self._waiting) + self.executing, now)
+            if less:
+                self._send(frames.Room(-less))
+            self.announce_room()
+
+    # ── room ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def connected(self) -> None:
+        self._connected = True
+        self._claimer.reconnected()
+        self.announce_room()
+
+    def disconnected(self) -> None:
+        self._connected = False
+
+    def announce_room(self) -> None:
+        """Once for all that happens in this turn of the loop."""
+        if not self._announcing:
+            self._announcing = True
+            asyncio.get_running_loop().call_soon(self._announce)
+
+    def _announce(self) -> None:
+        self._announcing = False
+        if self._connected:
+            add = self._claimer.room(len(self._waiting) + self.executing, time.monotonic())
+            if add:
+                self._send(frames.Room(add))
+
+    def take_no_more(self) -> None:
+        """Claim nothing, and give back what has not begun."""
+        unused = self._claimer.close()
+        if unused:  # else what is given back here would come back at once
+            self._send(frames.Room(-unused))
+        for run in list(self._waiting):
+            self._runs.end(run, Release(run.run_id, run.epoch))
+
+    # ── a run begins ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, run: Assignment) -> None:
+        start = run.start
+        if not self._trusted(run):
+            self._runs.lost(run.run_id, run.epoch)
+        elif start.duration_left is not None and start.duration_left <= 0:
+            self._runs.end(run, Finish(run.run_id, run.epoch, failure=timed_out(start.duration_left)))
+        elif (executor := self.staff.ready_for(start)) is not None:
+            self._hand_over(run, executor)
+        else:
+            task = asyncio.create_task(self._begin_anew(run), name=f"begin {run.run_id}")
+            self._beginning.add(task)
+            task.add_done_callback(self._begun)
+
+    def _begun(self, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        if not task.cancelled():
+            task.result()
+            self.fill()
+
+    async def _begin_anew(self, run: Assignment) -> None:
+        """In a process that has to be started first."""
+        start = run.start
+        try:
+            executor = await self.staff.executor_for(start)
+        except StepwellError as error:
+            _log.error("run %s is given back: %s", start.run_id, error)
+            self._runs.end(run, Release(run.run_id, run.epoch))
+            await asyncio.sleep(_TROUBLE_SECONDS)
+            return
+        if not self._runs.is_here(run):
+            self.staff.left(executor)  # lost, canceled or given back while its executor was being started
+        elif not self._trusted(run):
+            self.staff.left(executor)
+            self._runs.lost(run.run_id, run.epoch)
+        else:
+            self._hand_over(run, executor)
+
+    def _hand_over(self, run: Assignment, executor: Executor) -> None:
+        start = run.start
+        run.executor = executor
+        executor.runs.add(start.run_id)
+        self._in_executors += 1
+        if start.isolation == "process":
+            self._leases.guard(start.run_id, start.epoch, partial(executor.kill, "lease"))
+            executor.retired = not start.warm
+        executor.send(start)
+        self._lines.began(start)
+        if start.journal or start.payload:
+            run.start = msgspec.structs.replace(start, journal=[], payload=b"")  # the executor has them now
+        if start.cancel_grace is not None:
+            self._runs.stop_after(run, start.cancel_grace)
+        if start.duration_left is not None:
+            run.later(start.duration_left + self._settings.kill_grace, self._runs.over_time)
+
+    def _trusted(self, run: Assignment) -> bool:
+        """Whether it may begin: its lease can have run out on its way, or while this process was stopped."""
+        return self._leases.trusted(run.run_id, run.epoch, time.monotonic())
