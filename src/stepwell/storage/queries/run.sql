@@ -302,8 +302,8 @@ SELECT f.run_id, f.spawn_key
 FROM unnest($1::text[], $2::text[]) AS f (run_id, spawn_key)
 LEFT JOIN adoption ON adoption.run_id = f.run_id AND adoption.spawn_key = f.spawn_key
 WHERE EXISTS (
-    SELECT FROM run WHERE run.parent_id = coalesce(adoption.parent_id, f.run_id) AND run.spawn_key = f.spawn_key
-                      AND run.ended_as IS NULL)
+    SELECT FROM run
+    WHERE run.open_child_of = coalesce(adoption.parent_id, f.run_id) AND run.spawn_key = f.spawn_key)
 
 -- name: outcomes_of_children
 -- How the children ended that run $1 triggered (or adopted) under each key of $2; open ones have no outcome yet.
