@@ -185,6 +185,21 @@ async def test_a_batch_of_a_thousand_is_taken_as_a_stream(tenant: Tenant) -> Non
     assert batch["status"] == "PROCESSING"
 
 
+async def test_a_line_that_is_no_item_is_named_and_what_came_before_it_stays(tenant: Tenant) -> None:
+    async with tenant.worker("greet"):
+        created = (await tenant.http.post("/api/v3/batches", json={"runCount": 700})).json()
+        url, headers = f"/api/v3/batches/{created['id']}/items", {"content-type": "application/x-ndjson"}
+        lines = [json.dumps({"index": index, "task": "greet", "payload": index}) for index in range(700)]
+        broken = "\n".join([*lines[:600], "", '{"index": 600', *lines[601:]])
+        answer = await tenant.http.post(url, content=broken.encode(), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
+        assert "line 601 " in answer.json()["error"]
+        again = (await tenant.http.post(url, content="\r\n".join(lines).encode(), headers=headers)).json()
+    assert again["sealed"]
+    assert again["itemsDeduplicated"] in {500, 600}  # whole groups of them
+    assert again["itemsAccepted"] + again["itemsDeduplicated"] == 700
+
+
 async def test_other_environments_neither_see_nor_share_anything(make_tenant: Callable[[], Awaitable[Tenant]]) -> None:
     ours, theirs = await make_tenant(), await make_tenant()
     async with ours.worker("greet"), theirs.worker("greet") as their_worker:

@@ -23,7 +23,7 @@ Outcome = TypeVar("Outcome")
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 _TRIES = 3
-_BUSY = 4  # items in a batch from which on more are to be expected soon
+_BUSY = 2  # items in a batch from which on more are to be expected soon
 _log = structlog.get_logger("stepwell.gateway")
 
 
