@@ -44,10 +44,11 @@ class Things:
     run_id: str
     batch_id: str
     schedule_id: str
+    token_id: str
 
     def parameters(self, operation: Operation) -> dict[str, str]:
         every = {"run_id": self.run_id, "batch_id": self.batch_id, "schedule_id": self.schedule_id}
-        every["task_id"] = "greet"
+        every |= {"task_id": "greet", "token_id": self.token_id, "signature": "0" * 64}
         return {name: every[name] for name in operation.parameters}
 
 
@@ -57,7 +58,8 @@ async def things(tenant: Tenant) -> Things:
         run_id = await tenant.trigger("greet", 1, delay="1h")
         batch = await tenant.http.post("/api/v3/batches", json={"runCount": 1})
         schedule = await tenant.http.post("/api/v1/schedules", json={"task": "greet", "every": "1d"})
-        return Things(run_id, batch.json()["id"], schedule.json()["id"])
+        token = await tenant.http.post("/api/v1/waitpoints/tokens", json={"title": "?"})
+        return Things(run_id, batch.json()["id"], schedule.json()["id"], token.json()["id"])
 
 
 async def call(http: httpx.AsyncClient, operation: Operation, things: Things, key: str | None) -> httpx.Response:
@@ -102,7 +104,7 @@ async def test_another_environments_key_finds_nothing_of_ours(
     stranger = await make_tenant()
     answer = await call(stranger.http, operation, things, stranger.key)
     if operation.parameters:
-        unknown = Things(new_id("run"), new_id("batch"), new_id("sched"))
+        unknown = Things(new_id("run"), new_id("batch"), new_id("sched"), new_id("waitpoint"))
         expected = await call(stranger.http, operation, unknown, stranger.key)
         assert answer.status_code == expected.status_code == 404, answer.text
         assert answer.json()["code"] == expected.json()["code"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stepwell.cli import db, dead, demo, dev, doctor, keys, queues, runs, schedules, server, trigger, worker
+from stepwell.cli import db, dead, demo, dev, doctor, keys, queues, runs, schedules, server, tokens, trigger, worker
 from stepwell.errors import ConfigError, StepwellError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("trigger")(trigger.trigger)
 app.add_typer(runs.app, name="runs")
 app.add_typer(dead.app, name="dead")
 app.add_typer(queues.app, name="queues")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(schedules.app, name="schedules")
 app.command("server")(server.server)
 app.command("worker")(worker.worker)

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from stepwell.client import fleet, runs, schedules, triggering
+from stepwell.client import fleet, runs, schedules, tokens, triggering
 from stepwell.client.blocking_handles import BatchHandle, RunHandle
 from stepwell.client.connection import find_connection
 from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
@@ -20,6 +20,7 @@ from stepwell.client.retrying import delay_after_reply, delay_after_silence
 from stepwell.client.runs import Filter
 from stepwell.client.schedules import Times
 from stepwell.client.specs import spec_of, specs_of
+from stepwell.client.tokens import TokenChoice, TokenFields
 from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
 from stepwell.client.watching import Message, Seen, Watch
 from stepwell.model.child import ChildSpec
@@ -27,6 +28,7 @@ from stepwell.primitives.duration import seconds
 from stepwell.protocol.fleet import Dead, Health, QueueView, TaskView, WorkerView
 from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
 from stepwell.protocol.scheduling import Previewed, ScheduleView, TickView
+from stepwell.protocol.tokens import TokenCreated, TokenDetail, TokenList
 from stepwell.protocol.wire import UNSET
 
 T = TypeVar("T")
@@ -98,6 +100,31 @@ class Stepwell:
     def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run by its id; nothing is asked yet."""
         return RunHandle(run_id, self)
+
+    def create_token(self, **fields: Unpack[TokenFields]) -> TokenCreated:
+        """Makes a token that belongs to no run: its id, a `url` that completes it, and an access token for it alone."""
+        return self.ask(tokens.create(fields))
+
+    def complete_token(self, token_id: str, answer: Any = None, *, by: str | None = None) -> None:
+        """Completes a token with an answer; whoever waits for it goes on. by: who answers.
+
+        Raises:
+            Conflict: it was completed, timed out or canceled before; `details` says how. PayloadInvalid: the answer
+            does not fit; the token stays open.
+        """
+        self.ask(tokens.complete(token_id, answer, by))
+
+    def cancel_token(self, token_id: str, *, by: str | None = None) -> TokenDetail:
+        """Closes a token without an answer: whoever waits for it gets TokenCanceled. Raises Conflict as above."""
+        return self.ask(tokens.cancel(token_id, by))
+
+    def get_token(self, token_id: str) -> TokenDetail:
+        """A token in full, with its answer."""
+        return self.ask(tokens.retrieve(token_id))
+
+    def list_tokens(self, *, limit: int = 20, **choice: Unpack[TokenChoice]) -> TokenList:
+        """One page of tokens, newest first."""
+        return self.ask(tokens.list_tokens(limit, choice))
 
     def queues(self) -> list[QueueView]:
         """The environment's queues, with what runs and waits in them."""

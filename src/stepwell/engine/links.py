@@ -32,6 +32,21 @@ def token_url(public_url: str, environment: Environment, token: Token) -> str:
     return page_url(public_url, environment, token.id, link_expiry(token.created_at, token.timeout_at))
 
 
+def callback_url(public_url: str, environment: Environment, token_id: str) -> str:
+    """The address by which a machine completes a token: as long as the token is open."""
+    return f"{public_url}/api/v1/waitpoints/tokens/{token_id}/callback/{_callback(environment, token_id)}"
+
+
+def is_callback(environment: Environment, token_id: str, signature: str) -> bool:
+    """Whether a callback's signature was made here, in constant time."""
+    return hmac.compare_digest(_callback(environment, token_id).encode(), signature.encode("utf-8", "surrogatepass"))
+
+
+def _callback(environment: Environment, token_id: str) -> str:
+    signed = b"stepwell token callback v1\0" + token_id.encode("utf-8", "surrogatepass")
+    return hmac.digest(environment.signing_secret, signed, hashlib.sha256).hex()
+
+
 def link_expiry(created_at: datetime, timeout_at: datetime | None) -> int:
     """When a token's link ends, in seconds since the epoch: always the same for one token."""
     return int(((timeout_at or created_at + OPEN_FOR) + READABLE_FOR).timestamp())

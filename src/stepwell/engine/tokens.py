@@ -210,6 +210,14 @@ async def linked(db: Database, token_id: str) -> tuple[Token, str | None] | None
         return await token.linked(tx, token_id)
 
 
+async def environment_of(db: Database, token_id: str) -> str | None:
+    """The id of a token's environment, for callers who prove themselves by a link; None: there is no such token."""
+    if "\x00" in token_id:
+        return None
+    async with db.read("token_environment") as tx:
+        return await token.environment_of(tx, token_id)
+
+
 async def list_tokens(
     db: Database,
     environment_id: str,

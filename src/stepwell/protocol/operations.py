@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stepwell.protocol import fleet, frames, runs, scheduling, triggering
+from stepwell.protocol import fleet, frames, runs, scheduling, tokens, triggering
 from stepwell.protocol.wire import Id, Message
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -437,6 +437,66 @@ LIST_TASKS = Operation(
     summary="The environment's tasks, as their workers declared them.",
     response=fleet.Tasks,
 )
+_CLOSED = ("token-not-found", "token-closed", "payload-invalid", "payload-too-large")
+CREATE_TOKEN = Operation(
+    name="tokens.create",
+    method="POST",
+    path="/api/v1/waitpoints/tokens",
+    summary="Make a token that belongs to no run, for somebody to complete.",
+    request=tokens.CreateToken,
+    response=tokens.TokenCreated,
+    errors=("schema-invalid", "payload-too-large"),
+)
+LIST_TOKENS = Operation(
+    name="tokens.list",
+    method="GET",
+    path="/api/v1/waitpoints/tokens",
+    summary="Tokens of the environment, newest first.",
+    query=tokens.TokenQuery,
+    response=tokens.TokenList,
+    scope="read:waitpoints",
+)
+GET_TOKEN = Operation(
+    name="tokens.retrieve",
+    method="GET",
+    path="/api/v1/waitpoints/tokens/{token_id}",
+    summary="A token in full, with its answer.",
+    response=tokens.TokenDetail,
+    errors=("token-not-found",),
+    scope="read:waitpoints:{token_id}",
+    browser=True,
+)
+COMPLETE_TOKEN = Operation(
+    name="tokens.complete",
+    method="POST",
+    path="/api/v1/waitpoints/tokens/{token_id}/complete",
+    summary="Complete a token. The first to do so wins; the others are told the stored outcome.",
+    request=tokens.CompleteToken,
+    response=tokens.TokenCompleted,
+    errors=_CLOSED,
+    scope="write:waitpoints:{token_id}",
+    browser=True,
+)
+CALLBACK_TOKEN = Operation(
+    name="tokens.callback",
+    method="POST",
+    path="/api/v1/waitpoints/tokens/{token_id}/callback/{signature}",
+    summary="Complete a token by its `url`, with any JSON as the answer; the signature is the permission.",
+    request=None,
+    response=tokens.TokenCompleted,
+    errors=("token-closed", "payload-invalid", "payload-too-large", "length-required", "signature-invalid"),
+    access="anyone",
+    browser=True,
+)
+CANCEL_TOKEN = Operation(
+    name="tokens.cancel",
+    method="POST",
+    path="/api/v1/waitpoints/tokens/{token_id}/cancel",
+    summary="Close a token without an answer.",
+    request=tokens.CancelToken,
+    response=tokens.TokenDetail,
+    errors=("token-not-found", "token-closed"),
+)
 TOKEN_CLAIMS = Operation(
     name="auth.claims",
     method="POST",
@@ -534,6 +594,12 @@ OPERATIONS: tuple[Operation, ...] = (
     LIST_ZONES,
     LIST_WORKERS,
     LIST_TASKS,
+    CREATE_TOKEN,
+    LIST_TOKENS,
+    GET_TOKEN,
+    COMPLETE_TOKEN,
+    CALLBACK_TOKEN,
+    CANCEL_TOKEN,
     TOKEN_CLAIMS,
     CREATE_PUBLIC_TOKEN,
     HEARTBEAT,

@@ -72,6 +72,10 @@ class Authenticator:
         with contextlib.suppress(StepwellError):
             await environments.note_use(self._db, key)
 
+    async def environment(self, environment_id: str) -> Environment | None:
+        """For callers who prove themselves by a signature of their own."""
+        return await self._environments.get(environment_id)
+
     async def _from_token(self, token: str) -> Caller:
         environment_id = public_tokens.claimed_environment(token)
         environment = await self._environments.get(environment_id) if environment_id else None

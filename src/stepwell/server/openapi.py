@@ -29,6 +29,11 @@ STATUS_OF_CODE = {
     "schedule-declared": "409",
     "backfill-future": "409",
     "scope-unknown": "400",
+    "token-not-found": "404",
+    "token-closed": "409",
+    "schema-invalid": "422",
+    "length-required": "411",
+    "signature-invalid": "401",
 }
 
 

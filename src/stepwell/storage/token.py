@@ -92,6 +92,10 @@ async def by_ids(tx: Tx, token_ids: Sequence[str]) -> dict[str, Token]:
     return {row["id"]: _token(row) for row in await tx.fetch(_sql.by_ids, list(token_ids))}
 
 
+async def environment_of(tx: Tx, token_id: str) -> str | None:
+    return await tx.fetchval(_sql.environment_of, token_id)
+
+
 async def closed_by_request(tx: Tx, token_id: str) -> str | None:
     """The key of the request that closed it."""
     return await tx.fetchval(_sql.closed_by_request, token_id)

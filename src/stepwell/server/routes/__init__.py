@@ -15,6 +15,7 @@ from stepwell.server.routes import (
     runs,
     schedules,
     tasks,
+    tokens,
     watch,
     workers,
 )
@@ -31,5 +32,6 @@ HANDLERS: Mapping[Operation, Handler] = {
     **queues.HANDLERS,
     **schedules.HANDLERS,
     **workers.HANDLERS,
+    **tokens.HANDLERS,
     **public_tokens.HANDLERS,
 }

@@ -58,6 +58,10 @@ SELECT token.*, run.task_id FROM token LEFT JOIN run ON run.id = token.run_id WH
 -- These tokens, of whatever environments.
 SELECT * FROM token WHERE id = ANY($1)
 
+-- name: environment_of
+-- Where a token is.
+SELECT environment_id FROM token WHERE id = $1
+
 -- name: closed_by_request
 -- Which request closed the token.
 SELECT closed_by_request FROM token WHERE id = $1
