@@ -1,6 +1,6 @@
 // Drives the official npm client, unmodified, the way a TypeScript backend would, and prints what it saw as JSON.
 // TRIGGER_API_URL and TRIGGER_SECRET_KEY say where; the task ids come as arguments.
-import { ApiError, auth, batch, configure, runs, schedules, tasks } from "@trigger.dev/sdk";
+import { ApiError, auth, batch, configure, runs, schedules, tasks, wait } from "@trigger.dev/sdk";
 
 const [greet, hold, say] = process.argv.slice(2);
 configure({ baseURL: process.env.TRIGGER_API_URL, accessToken: process.env.TRIGGER_SECRET_KEY });
@@ -116,6 +116,26 @@ seen.schedulesLeft = (await schedules.list()).data.length;
 await runs.retrieve(one.id);
 const token = await auth.createPublicToken({ scopes: { read: { runs: [one.id] } } });
 seen.publicToken = await auth.withAuth({ accessToken: token }, async () => (await runs.retrieve(one.id)).status);
+
+// Wait tokens: made, completed once, listed, retrieved; a browser completes its own with the token that came with it.
+const asked = await wait.createToken({ timeout: "1h", tags: ["approval"], idempotencyKey: `npm-${one.id}` });
+const cached = await wait.createToken({ timeout: "1h", tags: ["approval"], idempotencyKey: `npm-${one.id}` });
+await auth.withAuth({ accessToken: asked.publicAccessToken }, async () => {
+  await wait.completeToken(asked.id, { approved: true, when: "now" });
+});
+const lost = await refusal(() => wait.completeToken(asked.id, { approved: false }));
+const byUrl = await wait.createToken({ tags: ["approval"] });
+const called = await fetch(byUrl.url, { method: "POST", body: JSON.stringify({ approved: 1 }) });
+const answered = await wait.retrieveToken(asked.id);
+const tokens = [];
+for await (const each of wait.listTokens({ status: ["COMPLETED"], tags: ["approval"], limit: 1 })) tokens.push(each.id);
+seen.tokens = {
+  cached: [cached.id === asked.id, cached.isCached, cached.url === asked.url],
+  lost: { status: lost.status, kind: lost.kind },
+  called: called.status,
+  answered: { status: answered.status, output: answered.output, dates: answered.completedAt instanceof Date },
+  listed: [tokens.includes(asked.id), tokens.includes(byUrl.id)],
+};
 
 console.log(JSON.stringify(seen));
 process.exit(0);

@@ -112,6 +112,13 @@ def check(seen: dict, greeted: object) -> None:
     assert seen["canceled"] == {"status": "CANCELED", "isCancelled": True}
     assert seen["replayed"] == {"differs": True, "output": {"greeted": greeted}}
     assert seen["publicToken"] == "COMPLETED"
+    assert seen["tokens"] == {
+        "cached": [True, True, True],
+        "lost": {"status": 409, "kind": "ConflictError"},
+        "called": 200,
+        "answered": {"status": "COMPLETED", "output": {"approved": True, "when": "now"}, "dates": True},
+        "listed": [True, True],
+    }
     assert seen["schedule"] == {
         "type": "IMPERATIVE",
         "task": "greet",

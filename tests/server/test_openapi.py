@@ -63,11 +63,17 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
         await worker.serve(1)
         batch = (await tenant.http.post("/api/v2/tasks/batch", json={"items": [{"task": "greet"}]})).json()
         schedule = (await tenant.http.post("/api/v1/schedules", json={"task": "greet", "every": "1h"})).json()
+        token = (await tenant.http.post("/api/v1/waitpoints/tokens", json={})).json()
         answered = 0
         for operation in OPERATIONS:
             if operation.method != "GET" or operation.response is None:
                 continue
-            parameters = {"run_id": run_id, "batch_id": batch["id"], "schedule_id": schedule["id"]}
+            parameters = {
+                "run_id": run_id,
+                "batch_id": batch["id"],
+                "schedule_id": schedule["id"],
+                "token_id": token["id"],
+            }
             path = operation.url(**{name: parameters[name] for name in operation.parameters})
             answer = await tenant.http.get(path)
             assert answer.status_code == operation.status, (operation.name, answer.text)

@@ -105,14 +105,14 @@ def _responses(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any
     elif not operation.websocket:
         done["content"] = {operation.response_type: {}}
     responses = {str(operation.status): done}
-    if operation.access == "key":
-        by_status: dict[str, list[str]] = {}
-        for code in operation.errors:
-            by_status.setdefault(STATUS_OF_CODE.get(code) or "404", []).append(f"`{code}`")
-        texts = {**USUAL, **{status: f"Refused: {', '.join(codes)}." for status, codes in by_status.items()}}
-        for status, text in sorted(texts.items()):
-            content = {"application/json": {"schema": schema_of[ErrorBody]}}
-            responses[status] = {"description": text, "content": content}
+    by_status: dict[str, list[str]] = {}
+    for code in operation.errors:
+        by_status.setdefault(STATUS_OF_CODE.get(code) or "404", []).append(f"`{code}`")
+    usual = USUAL if operation.access == "key" else {}
+    texts = {**usual, **{status: f"Refused: {', '.join(codes)}." for status, codes in by_status.items()}}
+    for status, text in sorted(texts.items()):
+        content = {"application/json": {"schema": schema_of[ErrorBody]}}
+        responses[status] = {"description": text, "content": content}
     return responses
 
 
