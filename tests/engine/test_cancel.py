@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stepwell.engine import cancel, heartbeat, observe, rescue, wake
+from stepwell.engine import cancel, dead, heartbeat, observe, rescue, wake
 from stepwell.errors import Conflict, LeaseLost, NotFound
 from stepwell.model.failure import Failure
 from stepwell.model.retry import MAX_CRASHES
@@ -270,3 +270,21 @@ async def test_a_tree_that_grows_while_it_is_canceled_is_canceled_whole(world: W
         await asyncio.gather(grow(), cancel.cancel(world.db, world.environment_id, parent.run_id))
         await world.finish(parent, canceled=True)
     assert await world.sql("SELECT FROM run WHERE ended_as IS NULL") == []
+
+
+async def test_what_a_run_could_not_undo_makes_it_a_dead_letter_however_it_ended(world: World) -> None:
+    failed, canceled, undone = [await world.started() for _ in range(3)]
+    await asked(world, canceled.run_id)
+    await asked(world, undone.run_id)
+    told = ["pay: ValueError: no"]
+    await world.finish(failed, failure=FAILURE, no_retry=True, not_undone=told)
+    await world.finish(canceled, canceled=True, not_undone=told)
+    await world.finish(undone, canceled=True, not_undone=[])
+    page = await dead.list_dead(world.db, world.environment_id)
+    assert {(run.id, run.not_undone) for run in page.runs} == {
+        (failed.run_id, ("pay: ValueError: no",)),
+        (canceled.run_id, ("pay: ValueError: no",)),
+    }
+    await dead.dismiss(world.db, world.environment_id, canceled.run_id)
+    with pytest.raises(Conflict):
+        await dead.dismiss(world.db, world.environment_id, undone.run_id)

@@ -70,6 +70,9 @@ class Store:
     def await_tokens(self, token_ids: Sequence[str]) -> None:
         self.asked += token_ids
 
+    def undoing(self) -> None:
+        self.undid = True
+
     def log(self, record: LogRecord) -> None:
         self.logs.append(record)
 

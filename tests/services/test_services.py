@@ -152,5 +152,5 @@ async def test_each_service_can_say_when_it_is_next_needed(world: World) -> None
         "expirer": 300,
         "scheduler": 400,
         "token timer": 500,
-        "canceler": 70,
+        "canceler": 3610,
     }

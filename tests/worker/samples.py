@@ -7,13 +7,14 @@ import ctypes
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
 
-from stepwell import checkpoint, step, task
+from stepwell import Retry, checkpoint, step, task
 
 kept: list[object] = []
 calls = 0
@@ -208,3 +209,34 @@ async def talk_between() -> str:
 async def spin_briefly() -> None:
     while True:
         pass
+
+
+async def write_down(file: str, line: str) -> None:
+    with Path(file).open("a") as ledger:
+        ledger.write(line + "\n")
+
+
+@step(retry=Retry(max_attempts=3, min_timeout="10ms"))
+async def take_back(receipt: str, file: str, name: str) -> None:
+    """Kills its process in the midst of its first try."""
+    mark = Path(f"{file}.{name}")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    await write_down(file, f"undo {name}")
+
+
+@step(undo=take_back)
+async def buy(file: str, name: str) -> str:
+    await write_down(file, name)
+    return f"receipt of {name}"
+
+
+@task(retry=Retry(max_attempts=1))
+async def saga(file: str, fails: bool) -> None:
+    """Buys three things, then fails or waits for its cancellation."""
+    for name in ("flight", "hotel", "car"):
+        await buy(file, name)
+    if fails:
+        raise ValueError("no boat")
+    await asyncio.sleep(86_400)

@@ -117,3 +117,24 @@ async def test_a_canceled_run_that_never_awaits_is_killed(make_stack: MakeStack,
         await client.runs.cancel(run.id)
         await until_gone(pid)
         assert (await ended(client, run.id)).state == "canceled"
+
+
+async def test_a_saga_is_undone_backwards_though_its_process_is_killed_in_each_undo(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack(SAMPLES)
+    async with stack.client() as client:
+        for fails in (True, False):
+            ledger = tmp_path / f"ledger-{fails}"
+            run = await client.trigger("saga", {"file": str(ledger), "fails": fails})
+            if not fails:
+                await until(lambda run=run: stack.value("select status = 'waiting' from run where id = $1", run.id))
+                assert (await client.runs.cancel(run.id)).state == "queued"
+            shown = await ended(client, run.id)
+            assert shown.state == ("failed" if fails else "canceled")
+            assert ledger.read_text().split("\n") == [
+                *("flight", "hotel", "car"),
+                *("undo car", "undo hotel", "undo flight", ""),
+            ]
+            assert shown.not_undone == []
+            assert shown.crashes <= 3

@@ -25,7 +25,7 @@ from stepwell.storage.database import Database, Tx
 
 GRACE = 5.0
 """Seconds for the clean-up of a canceled run, unless its task or the call says otherwise."""
-_BEYOND = 60.0  # seconds after the grace at which a worker that is alive and has not ended the run is given up
+_BEYOND = 3600.0  # seconds after the grace at which a worker that is alive and has not ended the run is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,16 @@ async def conclude(db: Database, worker_id: str, frame: Finish) -> StepwellError
             failure = frame.failure
             note = None if failure is None else f"the clean-up failed: {failure.name}: {failure.message[:500]}"
             await _end_with_children(tx, states, [states[frame.run_id]], "finish", note)
+            await note_undoing(tx, frame)
         return answer
 
     return await db.transact("conclude", body)
+
+
+async def note_undoing(tx: Tx, frame: Finish) -> None:
+    """What the run could not undo makes it a dead letter, however it ended."""
+    if frame.not_undone is not None:
+        await run.note_undoing(tx, frame.run_id, [storable(each[:1000]) for each in frame.not_undone[:100]])
 
 
 async def end_overdue(db: Database, limit: int = 100) -> int:

@@ -42,7 +42,7 @@ async def redrive(db: Database, environment_id: str, run_id: str, *, from_start:
         assert source is not None
         length = (await checkpoint.lengths(tx, [state]))[state]
         code = source.run.failure.code if source.run.failure else ""
-        again = from_start or length == 0 or code in _FROM_THE_START
+        again = from_start or length == 0 or code in _FROM_THE_START or source.run.not_undone is not None
         triggered = await fork_in(tx, source, None if again else length - 1, {})
         await event.append(tx, [(run_id, "redriven", {"run": triggered.run_id})])
         await event.notify(tx, ready=[environment_id], runs=[run_id])

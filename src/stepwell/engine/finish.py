@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stepwell.codec.payload import LARGEST
-from stepwell.engine.cancel import conclude
+from stepwell.engine.cancel import conclude, note_undoing
 from stepwell.engine.fence import split
 from stepwell.engine.wake import wake_waiting
 from stepwell.errors import StepwellError
@@ -93,6 +93,8 @@ async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> lis
         others = [each for each in decisions if each.state.id not in canceled]
         if others:
             await end(tx, others, states, "finish")
+        for each in others:
+            await note_undoing(tx, holding[each.state.id][0])
         return answers, [holding[run_id][0] for run_id in sorted(canceled)]
 
     answers, canceled = await db.transact("finish", body)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from stepwell.errors import CheckpointError, ConfigError, LeaseLost, StepwellErr
 from stepwell.executor import divergence, graveyard, hazards, primitives_guard
 from stepwell.executor.branch import Branch
 from stepwell.executor.children import Children
+from stepwell.executor.compensation import Undo, undo_of
 from stepwell.executor.domain import branch_of_task, domain
 from stepwell.executor.ending import body, drain
 from stepwell.executor.exceptions import Origins
@@ -36,6 +38,7 @@ from stepwell.model.token import TokenOutcome
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import LogRecord, StartAttempt
 from stepwell.sdk import runtime
+from stepwell.sdk.runtime import StepCall
 
 
 class Attempt(Pump):
@@ -70,6 +73,8 @@ class Attempt(Pump):
         self.branches: set[DurableTask] = set()
         self.entered: list[tuple[Any, str]] = []  # foreign context managers that are open, and where
         self.failing: Failed | None = None
+        self.undos: list[Undo] = []  # of the steps that have completed, in that order
+        self.not_undone: list[str] | None = None  # a list as soon as undoing has begun
         self.may_suspend = self.options.may_suspend
         self.threads = False
         self._outcome: Outcome | None = None
@@ -125,7 +130,7 @@ class Attempt(Pump):
             return
         self._canceled = True
         self.may_suspend = False
-        self._alarm(grace, lambda: self.end(Canceled()))
+        self._alarm(grace, lambda: self._out_of_time(Canceled()))
         if self._main is None and not self.journal.prefix:  # nothing was done that could be cleaned up
             self.end(Canceled())
         else:
@@ -266,16 +271,15 @@ class Attempt(Pump):
         if self.asked_to_end:
             return self._as_asked(error)
         if error is not None:
-            return self.failing or failed(error)
+            return replace(self.failing or failed(error), not_undone=self.not_undone)
         return _completed(main.result())
 
     def _as_asked(self, error: BaseException | None) -> Outcome:
         """It was to end so, and does, whatever its clean-up came to."""
         if self._timed_out and not self._canceled:
-            return self._failed_by_time()
-        return Canceled(
-            None if error is None or isinstance(error, asyncio.CancelledError) else failure_of(error, "error")
-        )
+            return replace(self._failed_by_time(), not_undone=self.not_undone)
+        own = None if error is None or isinstance(error, asyncio.CancelledError) else failure_of(error, "error")
+        return Canceled(own, self.not_undone)
 
     def _first_unreached(self) -> Any:
         """The first entry left in the journal that no branch waits for."""
@@ -306,6 +310,18 @@ class Attempt(Pump):
         record = Record(f"{RETRY}#{self.number}", "order", "value")
         record.set_value(seqs)
         return record
+
+    def completed(self, call: StepCall, value: Any) -> None:
+        """A `@step` of the run's own lines has its value."""
+        undo = undo_of(call, value)
+        if undo is not None:
+            self.undos.append(undo)
+
+    def _out_of_time(self, outcome: Outcome) -> None:
+        """The clean-up has taken too long. What is being undone is not broken off."""
+        if self.not_undone is None:
+            left = [f"{undo.step}: its time to clean up was over" for undo in reversed(self.undos)]
+            self.end(replace(outcome, not_undone=left or None) if isinstance(outcome, Failed | Canceled) else outcome)
 
     def fail(self, error: BaseException, cause: BaseException | None = None) -> None:
         """End at once, by something that the task's own `except` and `finally` must not see."""
@@ -379,7 +395,7 @@ class Attempt(Pump):
         if self._canceled:
             return  # it has its grace
         self._timed_out = True
-        self._alarm(self.options.drain_seconds, lambda: self.end(self._failed_by_time()))
+        self._alarm(self.options.drain_seconds, lambda: self._out_of_time(self._failed_by_time()))
         self._ask_to_cancel()
         self.kick()
 

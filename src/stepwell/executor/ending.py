@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import AbortRun
 from stepwell.executor import threads
+from stepwell.executor.compensation import undo_all
 from stepwell.executor.domain import branch_of_task
 from stepwell.executor.outcomes import Failed, Outcome, failed
 from stepwell.executor.retrying import asked_for, is_given_up
@@ -31,17 +32,23 @@ async def body(attempt: Attempt) -> Any:
         if not attempt.asked_to_end:
             await _hook(attempt, "on_success", value)
         else:  # it got over the CancelledError, which changes nothing
-            await _hook(attempt, "on_cancel")
+            await _after_cancel(attempt)
         return value
     except asyncio.CancelledError:
-        await _hook(attempt, "on_cancel")
+        await _after_cancel(attempt)
         raise
     except Exception as error:
         if attempt.asked_to_end:
-            await _hook(attempt, "on_cancel")
+            await _after_cancel(attempt)
         else:
             await _after_failure(attempt, error)
         raise
+
+
+@transparent
+async def _after_cancel(attempt: Attempt) -> None:
+    await undo_all(attempt)
+    await _hook(attempt, "on_cancel")
 
 
 @transparent
@@ -64,7 +71,10 @@ async def _after_failure(attempt: Attempt, error: Exception) -> None:
         return
     marker = attempt.superseding(error)
     if _is_last(attempt, outcome):
+        await undo_all(attempt)
         await _hook(attempt, "on_failure", error)
+    if attempt.not_undone is not None:
+        return  # there is nothing to go back to
     if marker is not None and not outcome.no_retry and attempt.leave_replay():
         await turn(attempt, attempt.post(marker))
 

@@ -55,7 +55,9 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     async def pause(number: int, delay: float) -> None:
         await _timer(attempt, f"{try_key(base, number)}.backoff", attempt.clock + delay, absolute=False)
 
-    return await with_tries(call.options.retry or _ONCE, f"{attempt.seed}:{base}", one_try, pause)
+    value = await with_tries(call.options.retry or _ONCE, f"{attempt.seed}:{base}", one_try, pause)
+    attempt.completed(call, value)
+    return value
 
 
 @transparent

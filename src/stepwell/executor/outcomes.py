@@ -26,12 +26,14 @@ class Completed:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """`retry_after`: the delay in seconds that the task's code asked for. `no_retry`: it asked for no further attempt,
-    or one cannot help. `error` is the exception itself, for tests."""
+    or one cannot help. `error` is the exception itself, for tests. `not_undone`: which
+    steps could not be undone, and why; None when nothing was to be undone."""
 
     failure: Failure
     retry_after: float | None = None
     no_retry: bool = False
     error: BaseException | None = None
+    not_undone: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Canceled:
     """The run was canceled, and its cleanup is over (or its grace period). `failure`: what the cleanup failed by."""
 
     failure: Failure | None = None
+    not_undone: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from stepwell.protocol.frames import (
     Spawn,
     StartAttempt,
     Suspend,
+    Undoing,
     WriteJournal,
     WriteLogs,
 )
@@ -64,6 +65,9 @@ class RunPort:
 
     def await_tokens(self, token_ids: Sequence[str]) -> None:
         self._channel.send(AwaitTokens(self._run_id, self._epoch, list(token_ids)))
+
+    def undoing(self) -> None:
+        self._channel.send(Undoing(self._run_id, self._epoch))
 
     def log(self, record: LogRecord) -> None:
         self.logs.add(record)
@@ -122,10 +126,13 @@ def frame_of(start: StartAttempt, outcome: Outcome) -> Suspend | Finish | None:
                 failure=_named_by_cause(outcome),
                 retry_after=outcome.retry_after,
                 no_retry=outcome.no_retry,
+                not_undone=outcome.not_undone,
             )
         case Suspended():
             return Suspend(start.run_id, start.epoch, outcome.waits)
         case Canceled():
-            return Finish(start.run_id, start.epoch, canceled=True, failure=outcome.failure)
+            return Finish(
+                start.run_id, start.epoch, canceled=True, failure=outcome.failure, not_undone=outcome.not_undone
+            )
         case Discarded():
             return None

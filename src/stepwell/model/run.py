@@ -68,6 +68,7 @@ class Run:
     failure: Failure | None = None
     cancel_reason: str | None = None
     cancel_requested_at: datetime | None = None
+    not_undone: tuple[str, ...] | None = None
     forked_from: str | None = None
     forked_seq: int | None = None
 

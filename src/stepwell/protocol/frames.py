@@ -59,7 +59,8 @@ class Finish(Frame, frozen=True, array_like=True, tag="finish"):
     """The attempt ended: with `output`, or with `failure`, or canceled as asked.
 
     retry_after: the delay that the task's own code asked for; None leaves it to the policy. no_retry: it asked for no
-    further attempt. crashed: the executor died (counts as a crash); the worker sends it in the executor's place.
+    further attempt. not_undone: which of its steps could not be undone, and why (None: nothing was to be).
+    crashed: the executor died (counts as a crash); the worker sends it in the executor's place.
     """
 
     run_id: str
@@ -71,6 +72,14 @@ class Finish(Frame, frozen=True, array_like=True, tag="finish"):
     no_retry: bool = False
     canceled: bool = False
     crashed: bool = False
+    not_undone: list[str] | None = None
+
+
+class Undoing(Frame, frozen=True, array_like=True, tag="undoing"):
+    """The run has ended for its code and undoes what it did: nothing but its retries bounds that."""
+
+    run_id: str
+    epoch: int
 
 
 class AwaitChildren(Frame, frozen=True, array_like=True, tag="await-children"):
@@ -319,7 +328,9 @@ class HeartbeatReply(msgspec.Struct, frozen=True):
     unheld: list[tuple[str, int]] = []
 
 
-FromExecutor = WriteJournal | Suspend | Finish | AwaitChildren | AwaitTokens | WriteLogs | SetMetadata | Released
+FromExecutor = (
+    WriteJournal | Suspend | Finish | Undoing | AwaitChildren | AwaitTokens | WriteLogs | SetMetadata | Released
+)
 ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | TokensClosed | CancelRun | Discard
 FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens
 ToWorker = (

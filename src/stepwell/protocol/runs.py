@@ -37,6 +37,7 @@ class Run(Wire, frozen=True, kw_only=True):
     priority: int
     attempt_count: int
     crashes: int
+    not_undone: list[str] | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     delayed_until: datetime | None = None

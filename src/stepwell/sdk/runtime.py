@@ -54,6 +54,7 @@ class StepOptions:
     name: str | None = None
     retry: Retry | None = None
     timeout: float | None = None
+    undo: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class StepFields(TypedDict, total=False):
     retry: Retry
     timeout: Duration
     name: str
+    undo: Callable[..., Any]
 
 
 class StepDecorator(Protocol):
@@ -53,6 +54,9 @@ def step(fn: Any = None, /, **options: Any) -> Any:
 
     retry: attempts of this step alone (default: one; the task's own retry then resumes at this step). timeout: for
     each attempt of it, raises StepTimeout. name: shown in the timeline (default: the function's name).
+    undo: a function that takes back what this one did, called when the run fails for good or is canceled after this
+    step has completed, the last step first; with what the step gave and its arguments, as far as it has parameters.
+    It is a step as well: `@step` on it says how often it is tried (default: 3 times).
 
     Raises:
         ConfigError: it is not on a function, or an option is unknown or its value is none.
@@ -156,7 +160,11 @@ def _settings(fn: Callable[..., Any], options: Mapping[str, Any]) -> StepOptions
     retry, timeout, name = options.get("retry"), options.get("timeout"), options.get("name")
     if name is not None and (not isinstance(name, str) or not name or not name.isprintable()):
         raise ConfigError(f"{owner} got name={described(name)}", hint="a short text")
+    undo = options.get("undo")
+    if undo is not None and not callable(undo):
+        raise ConfigError(f"{owner} got undo={described(undo)}", hint="a function: undo=release")
     return StepOptions(
+        undo=undo,
         name=name,
         retry=None if retry is None else checked_retry(owner, retry),
         timeout=None if timeout is None else checked_seconds(owner, "timeout", timeout),

@@ -90,6 +90,7 @@ def _fields(run: model.Run) -> dict[str, Any]:
         "priority": run.priority,
         "attempt_count": run.attempt,
         "crashes": run.crashes,
+        "not_undone": None if run.not_undone is None else list(run.not_undone),
         "idempotency_key": run.idempotency_key,
         "concurrency_key": run.concurrency_key,
         "metadata": UNSET if run.metadata is None else msgspec.json.decode(run.metadata),

@@ -196,6 +196,11 @@ async def next_cancel_overdue(tx: Tx) -> float | None:
     return await tx.fetchval(_sql.next_cancel_overdue)
 
 
+async def note_undoing(tx: Tx, run_id: str, not_undone: Sequence[str]) -> None:
+    """The steps that a run which ended could not undo, and why."""
+    await tx.execute(_sql.note_undoing, run_id, list(not_undone))
+
+
 async def abandon(tx: Tx, ids: Sequence[str]) -> None:
     """These children will outlive a cancel of their parent."""
     await tx.execute(_sql.abandon, list(ids))
@@ -391,6 +396,7 @@ def _run(row: Row) -> Run:
         failure=failure_of(row["failure"]),
         cancel_reason=row["cancel_reason"],
         cancel_requested_at=row["cancel_requested_at"],
+        not_undone=None if row["not_undone"] is None else tuple(row["not_undone"]),
         forked_from=row["forked_from"],
         forked_seq=row["forked_seq"],
     )

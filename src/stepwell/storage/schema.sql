@@ -104,6 +104,7 @@ CREATE TABLE run (
     cancel_requested_at timestamptz,                                     -- from then on it ends as canceled, however its code ends
     cancel_grace       double precision CHECK (cancel_grace >= 0),       -- seconds that each lease has for the clean-up
     cancel_deadline    timestamptz,                                      -- of the lease; its worker should be done long before
+    not_undone         text[],                                           -- steps, and why; null: nothing was to be undone
     abandoned          boolean NOT NULL DEFAULT false,                   -- a child that outlives the cancel of its parent
 
     parent_id          text,
@@ -163,7 +164,8 @@ ALTER TABLE run ALTER COLUMN output SET STORAGE EXTERNAL;                -- exec
 CREATE INDEX run_newest ON run (environment_id, number);
 CREATE INDEX run_of_task ON run (environment_id, task_id, number);
 CREATE INDEX run_ended_badly ON run (environment_id, ended_badly_as, number) WHERE ended_badly_as IS NOT NULL;
-CREATE INDEX run_dead ON run (environment_id, number) WHERE ended_badly_as = 'failed' AND reviewed_at IS NULL;
+CREATE INDEX run_dead ON run (environment_id, number)
+    WHERE reviewed_at IS NULL AND (ended_badly_as = 'failed' OR not_undone <> '{}');
 CREATE INDEX run_tagged ON run USING gin (tags) WHERE tags <> '{}';
 CREATE INDEX run_children ON run (parent_id, spawn_key, child_index) WHERE parent_id IS NOT NULL;
 CREATE INDEX run_open_children ON run (open_child_of, spawn_key) WHERE open_child_of IS NOT NULL;
@@ -424,7 +426,7 @@ CREATE TABLE tick (                                                      -- each
 -- A run without its payload and output, which may be large.
 CREATE VIEW run_summary AS
 SELECT id, environment_id, number, task_id, queue, status, ended_badly_as, failure, cancel_reason, cancel_requested_at,
-       parent_id, root_id, depth,
+       not_undone,        parent_id, root_id, depth,
        spawn_key, child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts,
        max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, attempt, crashes,
        executed, lease_epoch, created_at, updated_at, delayed_until, expires_at, started_at, finished_at, reviewed_at

@@ -112,6 +112,9 @@ class TestPort:
         assert self.attempt is not None
         self._world.later(self._world.tokens.tell(self.attempt, token_ids))
 
+    def undoing(self) -> None:
+        pass  # nothing here would end it meanwhile
+
     def log(self, record: LogRecord) -> None:
         self.logs.append(record)
 

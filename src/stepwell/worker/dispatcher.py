@@ -168,6 +168,8 @@ class Dispatcher:
         match frame:
             case WriteJournal():
                 self._outbox.ask(frame, partial(self._journaled, run, frame.entries[-1].seq))
+            case frames.Undoing():
+                run.stop_timers()
             case Suspend() | Finish():
                 self._over(run, executor, frame)
             case frames.AwaitChildren():

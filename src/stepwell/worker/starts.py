@@ -175,7 +175,7 @@ class Starts:
         start = run.start
         if not self._trusted(run):
             self._runs.lost(run.run_id, run.epoch)
-        elif start.duration_left is not None and start.duration_left <= 0:
+        elif start.duration_left is not None and start.duration_left <= 0 and not start.journal:
             self._runs.end(run, Finish(run.run_id, run.epoch, failure=timed_out(start.duration_left)))
         elif (executor := self.staff.ready_for(start)) is not None:
             self._hand_over(run, executor)

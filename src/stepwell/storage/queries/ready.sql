@@ -81,7 +81,7 @@ WITH RECURSIVE pair AS (
     UPDATE run
     SET status = 'executing', worker_id = $4, lease_epoch = lease_epoch + 1, left_by = NULL,
         attempt = attempt + CASE WHEN attempt_open THEN 0 ELSE 1 END, attempt_open = true,
-        cancel_deadline = clock_timestamp() + make_interval(secs => cancel_grace + 60),  -- null while nobody canceled it
+        cancel_deadline = clock_timestamp() + make_interval(secs => cancel_grace + 3600),  -- null while nobody canceled it
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM picked WHERE run.ctid = picked.run_at AND run.status = 'queued'
     RETURNING run.*, picked.resumed, picked.ready_at, picked.declared_at

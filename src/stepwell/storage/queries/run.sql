@@ -228,6 +228,10 @@ ORDER BY cancel_deadline LIMIT $1
 SELECT extract(epoch FROM min(cancel_deadline) - clock_timestamp())::double precision FROM run
 WHERE cancel_deadline IS NOT NULL AND ended_as IS NULL AND status = 'executing'
 
+-- name: note_undoing
+-- What a run that ended could not undo.
+UPDATE run SET not_undone = $2 WHERE id = $1
+
 -- name: abandon
 -- These children outlive a cancel of their parent.
 UPDATE run SET abandoned = true WHERE id = ANY($1)
@@ -278,9 +282,9 @@ UPDATE run SET started_at = source.started_at, seed = coalesce(source.seed, sour
 FROM run AS source WHERE run.id = $1 AND source.id = $2
 
 -- name: review
--- Takes a failed run off the dead letters. 0 rows: it was not on the list.
+-- Takes a run off the dead letters: one that failed, or that could not undo what it did. 0 rows: it was not on the list.
 UPDATE run SET reviewed_at = clock_timestamp(), updated_at = clock_timestamp()
-WHERE id = $1 AND status = 'failed' AND reviewed_at IS NULL
+WHERE id = $1 AND reviewed_at IS NULL AND (status = 'failed' OR not_undone <> '{}')
 
 -- name: detail
 -- One run in full.
@@ -373,7 +377,7 @@ LIMIT $16
 -- name: dead
 -- A page of dead letters, newest first. $2 tasks, $3 older than this run, $4 rows.
 SELECT * FROM run_summary
-WHERE environment_id = $1 AND ended_badly_as = 'failed' AND reviewed_at IS NULL
+WHERE environment_id = $1 AND reviewed_at IS NULL AND (ended_badly_as = 'failed' OR not_undone <> '{}')
   AND ($2::text[] IS NULL OR task_id = ANY($2))
   AND ($3::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $3))
 ORDER BY number DESC LIMIT $4
