@@ -38,6 +38,18 @@ def test_a_sleep_lasts_from_the_suspension_to_the_wake_up_and_held_no_worker() -
     assert sleep.note == "held no worker"
 
 
+def test_a_token_is_told_with_its_answer_and_who_gave_it() -> None:
+    record = recorded("slept")
+    closed = {"token": "waitpoint_1", "status": "completed", "answer": {"approved": True}, "by": "mara"}
+    journal = [
+        msgspec.structs.replace(each, kind="answer", value=closed) if each.kind == "timer" else each
+        for each in record.journal
+    ]
+    story = timeline(record.run, record.events, journal, record.workers)
+    (waited,) = [entry for entry in story if entry.what == "waited for a token"]
+    assert waited.note == 'completed by mara: {"approved":true}, held no worker'
+
+
 def test_a_named_checkpoint_shows_its_data() -> None:
     (named,) = [entry for entry in entries("slept") if entry.what == "summed"]
     assert named.note == "total=12"

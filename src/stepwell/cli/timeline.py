@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from stepwell.cli.wording import clock, compact, counted, shortened, span
 from stepwell.protocol.runs import CheckpointView, EventView, RunDetail
@@ -19,6 +19,7 @@ from stepwell.protocol.runs import CheckpointView, EventView, RunDetail
 Tone: TypeAlias = Literal["plain", "good", "bad", "warn", "quiet", "wait"]
 
 _KILLED = re.compile(r"the executor was killed by signal \d+ \((\w+)\)")
+_WAITS = {"timer": "sleeps", "children": "waits for children", "token": "waits for a token"}
 _HIDDEN_KINDS = frozenset({"order"})  # they hold a place in the replay's order, and nothing that happened
 
 
@@ -77,6 +78,11 @@ def _checkpoint(c: CheckpointView, began: float, at: float, *, held: bool) -> En
     if c.kind in {"timer", "children"}:
         what = "sleep" if c.kind == "timer" else "waited for children"
         return replace(told, what=what, tone="wait", mark="◷", note="" if held else "held no worker")
+    if c.kind == "answer" and c.outcome == "value":
+        note = ", ".join(text for text in (_answered(c), "" if held else "held no worker") if text)
+        return replace(told, what="waited for a token", tone="wait", mark="◷", note=note)
+    if c.kind == "token":
+        return replace(told, at=at, until=None, what="made a token", tone="plain", mark="✉", note=_text(c.value))
     if c.kind == "spawn":
         return replace(told, at=at, until=None, what=f"triggered {c.name or 'children'}", tone="plain", mark="⑂")
     if c.kind == "named":
@@ -87,6 +93,21 @@ def _checkpoint(c: CheckpointView, began: float, at: float, *, held: bool) -> En
     if c.outcome == "canceled":
         return replace(told, tone="warn", mark="⊘", note="canceled")
     return told
+
+
+def _answered(c: CheckpointView) -> str:
+    """`completed by mara: {"approved": true}`"""
+    value: object = c.value
+    if not isinstance(value, dict):
+        return ""
+    closed = cast("Mapping[str, Any]", value)
+    said = f": {compact(closed['answer'], 60)}" if "answer" in closed else ""
+    who = f" by {closed['by']}" if "by" in closed else ""
+    return f"{str(closed.get('status', '')).replace('_', ' ')}{who}{said}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def branch_depth(key: str) -> int:
@@ -146,9 +167,10 @@ class _Story:
                 continue
             due = wait.get("due_at")
             until = "" if due is None else f", until {clock(datetime.fromtimestamp(float(due), UTC))}"
-            what = {"timer": "sleeps", "children": "waits for children"}.get(str(wait.get("kind")), "waits")
+            what = _WAITS.get(str(wait.get("kind")), "waits")
             began = self.suspended.get(str(wait.get("key")), 0.0)
-            yield Entry(began, what, "wait", "◷", ends_at(self._run), f"holds no worker{until}", order=10**6)
+            which = f", {wait['token_id']}" if wait.get("token_id") else ""
+            yield Entry(began, what, "wait", "◷", ends_at(self._run), f"holds no worker{until}{which}", order=10**6)
 
     def tell_triggered(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         note = ""

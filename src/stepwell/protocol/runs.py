@@ -61,12 +61,13 @@ class EnvironmentView(Wire, frozen=True, kw_only=True):
 
 
 class WaitView(Wire, frozen=True, kw_only=True):
-    """What a waiting run waits for: a timer or a retry (`dueAt`), or the children spawned under `spawnKey`."""
+    """What a waiting run waits for: a timer or a retry (`dueAt`), the children spawned under `spawnKey`, a token."""
 
     key: str
     kind: str
     due_at: datetime | None = None
     spawn_key: str | None = None
+    token_id: str | None = None
 
 
 class RelatedRun(Wire, frozen=True, kw_only=True):

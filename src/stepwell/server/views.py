@@ -142,7 +142,9 @@ def failure_view(failure: Failure | None) -> FailureView | None:
 
 
 def wait_view(wait: Wait) -> wire.WaitView:
-    return wire.WaitView(key=wait.key, kind=wait.kind, due_at=moment(wait.due_at), spawn_key=wait.spawn_key)
+    return wire.WaitView(
+        key=wait.key, kind=wait.kind, due_at=moment(wait.due_at), spawn_key=wait.spawn_key, token_id=wait.token_id
+    )
 
 
 def plain_value(data: bytes, media_type: str) -> Any:
