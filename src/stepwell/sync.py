@@ -21,6 +21,7 @@ from stepwell.errors import RunFailed
 from stepwell.model.child import ChildOutcome
 from stepwell.primitives.duration import seconds
 from stepwell.sdk.checkpoints import checked_checkpoint_name
+from stepwell.sdk.fanout import check_map, fan_out
 from stepwell.sdk.runtime import StepCall
 from stepwell.sdk.step import StepFields, make_step
 from stepwell.sdk.tokens import RAISE, Answer, TokenHandle, answer_of, outside, spec_of
@@ -177,17 +178,36 @@ def trigger_and_wait(task: Triggers[P, R], *args: P.args, **kwargs: P.kwargs) ->
 
 
 @overload
-def map(task: Triggers[..., R], payloads: Iterable[Any], *, return_exceptions: Literal[False] = False) -> list[R]: ...
+def map(  # pyright: ignore[reportOverlappingOverload]
+    task: Triggers[..., R],
+    payloads: Iterable[Any],
+    *,
+    limit: int | None = None,
+    return_exceptions: Literal[False] = False,
+) -> list[R]: ...
 @overload
-def map(task: Triggers[..., R], payloads: Iterable[Any], *, return_exceptions: bool) -> list[R | RunFailed]: ...
-def map(task: Triggers[..., Any], payloads: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
+def map(
+    task: Triggers[..., R],
+    payloads: Iterable[Any],
+    *,
+    limit: int | None = None,
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+) -> list[R | RunFailed]: ...
+def map(
+    task: Triggers[..., Any],
+    payloads: Iterable[Any],
+    *,
+    limit: int | None = None,
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+) -> list[Any]:
     """`task.map(payloads)`, without await; inside a `def` task only."""
     specs, runtime = task.specs(payloads), blocking_runtime("sync.map", "await task.map(...)")
     runtime = runtime or task.outside("sync.map", "sync.batch_trigger and batch.results()")
-    outcomes: list[ChildOutcome] = (
-        runtime.blocking(lambda: runtime.trigger_and_wait(task.task.id, specs)) if specs else []
-    )
-    return outputs(outcomes, return_exceptions=return_exceptions)
+    check_map(specs, limit, min_success)
+    outcomes: list[ChildOutcome] = runtime.blocking(lambda: fan_out(runtime, task.task.id, specs, limit))
+    return outputs(outcomes, return_exceptions=return_exceptions, min_success=min_success)
 
 
 def _called(call: StepCall) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, Ty
 from stepwell.client.handles import BatchHandle, RunHandle
 from stepwell.errors import ConfigError, PayloadInvalid
 from stepwell.model.child import ChildOutcome, ChildSpec, TriggerOptions
+from stepwell.sdk.fanout import check_map, fan_out
 from stepwell.sdk.runtime import Runtime, current
 from stepwell.sdk.step import loop_is_running
 from stepwell.sdk.words import word
@@ -94,21 +95,40 @@ class Triggers(Generic[P, R]):
         return _output((await runtime.trigger_and_wait(self.task.id, [spec]))[0])
 
     @overload
-    async def map(self, payloads: Iterable[Any], *, return_exceptions: Literal[False] = False) -> list[R]: ...
+    async def map(
+        self, payloads: Iterable[Any], *, limit: int | None = None, return_exceptions: Literal[False] = False
+    ) -> list[R]: ...
     @overload
-    async def map(self, payloads: Iterable[Any], *, return_exceptions: bool) -> list[R | RunFailed]: ...
+    async def map(
+        self,
+        payloads: Iterable[Any],
+        *,
+        limit: int | None = None,
+        return_exceptions: bool = False,
+        min_success: int | None = None,
+    ) -> list[R | RunFailed]: ...
     @word
-    async def map(self, payloads: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
+    async def map(
+        self,
+        payloads: Iterable[Any],
+        *,
+        limit: int | None = None,
+        return_exceptions: bool = False,
+        min_success: int | None = None,
+    ) -> list[Any]:
         """Triggers a child run for each payload, waits for all of them, and returns their outputs in that order.
 
         A payload is a mapping of parameters by name, or the one that is needed, as it is. With `return_exceptions` a
         failed child's place holds its RunFailed; else the first of them is raised, when all children have ended.
+        min_success: the same as `return_exceptions` if at least so many completed, else the first failure is raised.
+        limit: how many children may be under way at a time (default: all of them).
 
         Raises as `trigger_and_wait`; when one payload does not fit, nothing is triggered.
         """
         specs, runtime = self.specs(payloads), current() or self.outside("map", "batch_trigger and batch.results()")
-        outcomes = await runtime.trigger_and_wait(self.task.id, specs) if specs else []
-        return outputs(outcomes, return_exceptions=return_exceptions)
+        check_map(specs, limit, min_success)
+        outcomes = await fan_out(runtime, self.task.id, specs, limit)
+        return outputs(outcomes, return_exceptions=return_exceptions, min_success=min_success)
 
     # ---- for these verbs and their twins in `stepwell.sync` ----
 
@@ -144,11 +164,13 @@ def blocking_runtime(verb: str, instead: str) -> Runtime | None:
     return runtime
 
 
-def outputs(outcomes: Sequence[ChildOutcome], *, return_exceptions: bool) -> list[Any]:
+def outputs(outcomes: Sequence[ChildOutcome], *, return_exceptions: bool, min_success: int | None = None) -> list[Any]:
     """What the children came to, in order."""
     from stepwell.client.outcomes import failure_of, output_of
 
     failures = [failure_of(outcome) for outcome in outcomes]
+    if min_success is not None:
+        return_exceptions = sum(failure is None for failure in failures) >= min_success
     if not return_exceptions:
         for failure in failures:
             if failure is not None:

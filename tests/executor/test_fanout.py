@@ -1,0 +1,69 @@
+"""`map` with a limit: never more children under way, results in order, from every prefix of the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stepwell import Retry, task
+from stepwell.errors import ConfigError, RunFailed
+from stepwell.sync import map as blocking_map
+from stepwell.testing import check_every_prefix_sync, run_task_sync
+
+
+@task(id="fan-out-child", retry=Retry(max_attempts=1))
+async def child(n: int) -> int:
+    if n in (2, 5):
+        raise ValueError(f"no {n}")
+    return n * n
+
+
+@task(id="fans-out-a-few-at-a-time")
+async def few_at_a_time(limit: int) -> list[Any]:
+    found = await child.map([{"n": n} for n in range(8)], limit=limit, return_exceptions=True)
+    return [str(each.failure.message) if isinstance(each, RunFailed) else each for each in found]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 20])
+def test_a_limited_map_gives_all_in_order_from_every_prefix(limit: int) -> None:
+    result = check_every_prefix_sync(few_at_a_time, limit)
+    assert result.value == [0, 1, "no 2", 9, 16, "no 5", 36, 49]
+    open_now = most = 0
+    for entry in result.journal:
+        if limit < 8:
+            open_now += (entry.kind == "spawn") - (entry.kind == "children")
+            most = max(most, open_now)
+    assert most == (limit if limit < 8 else 0)
+
+
+@task(id="is-content-with-some", retry=Retry(max_attempts=1))
+async def content_with(enough: int) -> int:
+    found = await child.map([{"n": n} for n in range(8)], min_success=enough)
+    return sum(isinstance(each, RunFailed) for each in found)
+
+
+def test_enough_successes_are_a_success_and_one_too_few_raises_the_first_failure() -> None:
+    assert run_task_sync(content_with, 6).value == 2
+    with pytest.raises(RunFailed) as failed:
+        _ = run_task_sync(content_with, 7).value
+    assert "no 2" in str(failed.value)
+
+
+@task(id="a-def-task-that-fans-out", retry=Retry(max_attempts=1))
+def fans_out_by_steps() -> list[int]:
+    return blocking_map(child, [{"n": n} for n in (1, 3, 4)], limit=2)
+
+
+def test_a_def_task_may_limit_too() -> None:
+    assert check_every_prefix_sync(fans_out_by_steps).value == [1, 9, 16]
+
+
+@task(id="asks-for-the-impossible", retry=Retry(max_attempts=1))
+async def impossible(limit: Any, enough: Any) -> None:
+    await child.map([{"n": 1}], limit=limit, min_success=enough)
+
+
+@pytest.mark.parametrize(("limit", "enough"), [(0, None), (-1, None), ("3", None), (True, None), (None, 2), (None, -1)])
+def test_limits_that_cannot_be_are_refused(limit: Any, enough: Any) -> None:
+    assert isinstance(run_task_sync(impossible, limit, enough).error, ConfigError)
