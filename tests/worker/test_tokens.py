@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
 from stepwell.engine import tokens
@@ -63,3 +69,39 @@ async def test_two_weeks_without_an_answer_are_a_timeout(make_stack: MakeStack) 
         assert await stack.value("select timeout_at > now() + interval '13 days' from token")
         await stack.rows("update token set timeout_at = now()")
         assert await completed(client, run.id) == "timeout"
+
+
+async def test_a_person_answers_on_the_command_line_and_a_second_one_is_told_the_outcome(
+    make_stack: MakeStack,
+) -> None:
+    stack = make_stack(ASKING)
+
+    async def stepwell(*words: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "stepwell.cli",
+            "tokens",
+            *words,
+            env={**os.environ, "STEPWELL_URL": stack.server.url, "STEPWELL_API_KEY": stack.key},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    async with stack.client() as client:
+        run = await client.trigger("asks-once", {})
+        token_id = await open_token(stack, "once")
+        code, out, _ = await stepwell("list", "--json")
+        assert (code, [each["id"] for each in json.loads(out)]) == (0, [token_id])
+        assert (await client.list_tokens(run=run.id)).data[0].title == "once"
+        code, out, err = await stepwell("complete", token_id, '{"approved": 7}')
+        assert (code, "approved" in err) == (1, True)
+        code, out, err = await stepwell("complete", token_id, "--approve", "--comment", "fine", "--by", "mara")
+        assert (code, out) == (0, f"{token_id} is completed\n"), err
+        assert await completed(client, run.id) == "True fine mara"
+        code, _, err = await stepwell("cancel", token_id)
+        assert (code, "error[token-closed]" in err, "by mara" in err) == (1, True, True)
+        shown = await client.get_token(token_id)
+        assert (shown.state, shown.answer) == ("completed", {"approved": True, "comment": "fine"})
