@@ -235,3 +235,11 @@ async def test_a_forked_run_suspends_and_wakes_like_any_other(world: World) -> N
     [again] = await world.claim()
     assert len(again.journal) == 3
     await release.release(world.db, world.worker, [Release(again.run_id, again.epoch)])
+
+
+async def test_a_fork_of_a_run_that_was_asked_to_end_keeps_what_came_before_that(world: World) -> None:
+    attempt = await world.started()
+    await world.write(attempt, entry(0), entry(1), entry(2, "!cancel", kind="order"), entry(3))
+    await world.finish(attempt, output=b"1")
+    forked = await replay.fork(world.db, world.environment_id, attempt.run_id, from_checkpoint=3)
+    assert [each.seq for each in await world.journal(forked.run_id)] == [0, 1]

@@ -19,7 +19,7 @@ from stepwell.codec.values import dumps
 from stepwell.engine.admit import Place, admit, store
 from stepwell.engine.cancel import run_not_found
 from stepwell.errors import ApiError, CheckpointError, NotFound, StepwellError
-from stepwell.model.checkpoint import Checkpoint
+from stepwell.model.checkpoint import CANCEL, Checkpoint
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import NewRun, RunDetail
 from stepwell.model.trigger import Triggered, TriggerRequest
@@ -111,7 +111,8 @@ async def _prefix(tx: Tx, run_id: str, start: Choice | None, changes: Mapping[st
                 hint="fork from that entry or a later one",
                 status=422,
             )
-    return journal[: last.seq + 1]
+    asked = next((entry.seq for entry in journal if entry.key == CANCEL), len(journal))
+    return journal[: min(last.seq + 1, asked)]  # a fork of a run that was asked to end is not asked to
 
 
 def _find(journal: Sequence[Checkpoint], run_id: str, wanted: Choice) -> Checkpoint:

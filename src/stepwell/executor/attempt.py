@@ -21,7 +21,7 @@ from stepwell.executor.domain import branch_of_task, domain
 from stepwell.executor.ending import body, drain
 from stepwell.executor.exceptions import Origins
 from stepwell.executor.futures import Delivery, DurableTask
-from stepwell.executor.journal import CANCEL, RETRY, Journal
+from stepwell.executor.journal import RETRY, Journal
 from stepwell.executor.loop import DurableLoop, runs_as_it_is
 from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended, failed, failure_of
@@ -33,6 +33,7 @@ from stepwell.executor.tokens import AnswerDelivery, Tokens
 from stepwell.executor.transparent import transparent
 from stepwell.executor.voice import Voice
 from stepwell.executor.work import Awaited, callee_of, close_unstarted
+from stepwell.model.checkpoint import CANCEL
 from stepwell.model.child import ChildOutcome
 from stepwell.model.token import TokenOutcome
 from stepwell.model.wait import Wait

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 
 from stepwell.errors import CheckpointError
 from stepwell.executor.texts import Texts
-from stepwell.model.checkpoint import Checkpoint
+from stepwell.model.checkpoint import CANCEL, Checkpoint
 
 MAX_ENTRIES = 50_000
 RETRY = "!retry"
 ATTEMPT = "!attempt"
-CANCEL = "!cancel"
 
 
 class Journal:

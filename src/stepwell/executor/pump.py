@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepwell.errors import CheckpointError, ReplayDiverged
 from stepwell.executor import divergence
 from stepwell.executor.futures import Delivery, first_ordinal
-from stepwell.executor.journal import ATTEMPT, CANCEL, Journal
+from stepwell.executor.journal import ATTEMPT, Journal
 from stepwell.executor.mailbox import Mailbox
 from stepwell.executor.outcomes import Failed, failure_of
 from stepwell.executor.record import Record, described, fill
 from stepwell.executor.steps import GO
 from stepwell.executor.timers import Timers
-from stepwell.model.checkpoint import Checkpoint
+from stepwell.model.checkpoint import CANCEL, Checkpoint
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt

@@ -21,6 +21,9 @@ CheckpointKind = Literal[
 
 CheckpointOutcome = Literal["value", "error", "canceled"]
 
+CANCEL = "!cancel"
+"""The key of the entry that asks the run to end."""
+
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     """What one await came to, stored before the task sees it.
