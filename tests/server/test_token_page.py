@@ -76,6 +76,20 @@ async def test_a_token_that_takes_any_answer_is_approved_or_rejected(asker: Aske
     assert json.loads((await asker.now(token)).output or b"") == {"approved": True}
 
 
+async def test_the_api_gives_the_link_to_whoever_has_a_key(
+    asker: Asker, tenant: Tenant, browser: httpx.AsyncClient
+) -> None:
+    token = await asker.ask(title="From the API")
+    told = (await tenant.http.get(f"/api/v1/waitpoints/tokens/{token.id}")).json()
+    assert told["pageUrl"] == asker.link(token)
+    assert "From the API" in seen(await browser.get(told["pageUrl"]))
+    scopes = [f"read:waitpoints:{token.id}"]
+    public = (await tenant.http.post("/api/v1/auth/public-tokens", json={"scopes": scopes})).json()["token"]
+    headers = {"authorization": f"Bearer {public}"}
+    read = await browser.get(f"{tenant.url}/api/v1/waitpoints/tokens/{token.id}", headers=headers)
+    assert (read.status_code, "pageUrl" in read.json()) == (200, False)
+
+
 async def test_opening_a_link_never_answers(asker: Asker, browser: httpx.AsyncClient) -> None:
     """Mail scanners and previews open every link that they see, with whatever they find in it."""
     token = await asker.ask()

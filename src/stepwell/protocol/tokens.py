@@ -38,7 +38,10 @@ class TokenCreated(Wire, frozen=True, kw_only=True):
 
 
 class TokenView(Wire, frozen=True, kw_only=True):
-    """A token. `status` is the npm client's name, `state` ours: waiting, completed, timed_out or canceled."""
+    """A token. `status` is the npm client's name, `state` ours: waiting, completed, timed_out or canceled.
+
+    `pageUrl`: the signed link to the page where a person answers it; only for callers with an API key.
+    """
 
     id: str
     url: str
@@ -53,6 +56,7 @@ class TokenView(Wire, frozen=True, kw_only=True):
     idempotency_key_expires_at: datetime | None = None
     completed_at: datetime | None = None
     completed_by: str | None = None
+    page_url: str | None = None
 
 
 class TokenDetail(TokenView, frozen=True, kw_only=True):

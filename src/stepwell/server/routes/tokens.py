@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from stepwell.engine import tokens
-from stepwell.engine.links import callback_url, is_callback
+from stepwell.engine.links import callback_url, is_callback, token_url
 from stepwell.errors import ApiError, ConfigError, Unauthorized
 from stepwell.model.environment import Environment
 from stepwell.model.token import Token, TokenFilter, TokenSpec, TokenStatus
@@ -163,13 +163,23 @@ def _fields(call: Call, token: Token) -> dict[str, Any]:
         "idempotency_key_expires_at": token.idempotency_expires_at,
         "completed_at": token.closed_at,
         "completed_by": token.completed_by,
+        "page_url": _page(call, token),
     }
 
 
 def _url(call: Call, token: Token) -> str:
     environment: Environment = call.environment
-    public_url = call.backend.settings.public_url or str(call.request.base_url)
-    return callback_url(public_url.rstrip("/"), environment, token.id)
+    return callback_url(_public_url(call), environment, token.id)
+
+
+def _page(call: Call, token: Token) -> str | None:
+    """Whoever may only read a token is not given the link by which it is answered."""
+    full = call.caller is not None and call.caller.scopes is None
+    return token_url(_public_url(call), call.environment, token) if full else None
+
+
+def _public_url(call: Call) -> str:
+    return (call.backend.settings.public_url or str(call.request.base_url)).rstrip("/")
 
 
 def _access_ends(token: Token) -> float:
