@@ -217,15 +217,19 @@ async def forked(life: Life) -> None:
 
 
 async def asked(life: Life) -> None:
-    await life.trigger("asking")
-    await life.claim("asking")
     run_id, epoch = life.lease("asking")
     first = entry(0, "/|token#0", kind="token")
     made = Spawn(0, [], TokenSpec())
     await life.must(write_journal(life.db, life.worker, [WriteJournal(run_id, epoch, [first], [made])]))
     life.known["token"] = token_id(run_id, "/|token#0")
+
+
+async def waiting(life: Life) -> None:
     wait = Wait("/|token.answer#0", "token", token_id=life.known["token"])
-    await life.must(suspend.suspend(life.db, life.worker, [Suspend(run_id, epoch, [wait])]))
+    await life.must(suspend.suspend(life.db, life.worker, [Suspend(*life.lease("asking"), [wait])]))
+
+
+async def asked_from_outside(life: Life) -> None:
     for name, timeout in (("outside", None), ("late", 0.0)):
         made, _ = await tokens.create(
             life.db, life.world.environment_id, TokenSpec(timeout=timeout), request_key=f"make {name}"
@@ -290,7 +294,11 @@ STEPS: list[Callable[[Life], Awaitable[None]]] = [
     died,
     redriven,
     forked,
+    lambda life: life.trigger("asking"),
+    lambda life: life.claim("asking"),
     asked,
+    waiting,
+    asked_from_outside,
     answered,
     keyed,
 ]
