@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from stepwell.codec.values import register_type
     from stepwell.errors import AbortRun, RetryAfter
     from stepwell.model.retry import Retry
+    from stepwell.sdk.breaker import breaker
     from stepwell.sdk.checkpoints import checkpoint
     from stepwell.sdk.context import ctx
+    from stepwell.sdk.limiter import limiter
     from stepwell.sdk.queues import Queue, queue
     from stepwell.sdk.retry_headers import retry_after_header
     from stepwell.sdk.schedules import Schedule, Tick
+    from stepwell.sdk.semaphore import semaphore
     from stepwell.sdk.step import durable, step
     from stepwell.sdk.task import Task, task
     from stepwell.sdk.tokens import TokenHandle, create_token, token
@@ -37,14 +40,17 @@ __all__ = [
     "Task",
     "Tick",
     "TokenHandle",
+    "breaker",
     "checkpoint",
     "create_token",
     "ctx",
     "durable",
     "errors",
+    "limiter",
     "queue",
     "register_type",
     "retry_after_header",
+    "semaphore",
     "sleep",
     "sleep_until",
     "step",
@@ -54,6 +60,9 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "semaphore": "stepwell.sdk.semaphore",
+    "limiter": "stepwell.sdk.limiter",
+    "breaker": "stepwell.sdk.breaker",
     "AbortRun": "stepwell.errors",
     "BatchHandle": "stepwell.client.handles",
     "Queue": "stepwell.sdk.queues",

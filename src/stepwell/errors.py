@@ -16,6 +16,7 @@
     ├─ PayloadTooLarge
     ├─ CheckpointError             a value cannot be stored, or a stored one cannot be read
     ├─ ReplayDiverged              the code no longer does what its journal says it did
+    ├─ BreakerOpen                 a breaker lets nothing through now; says when to ask again
     ├─ StepTimeout                 a step ran longer than its timeout
     ├─ TokenTimeout                nobody answered a token in time
     ├─ TokenCanceled               a token that was waited for was canceled
@@ -172,6 +173,23 @@ class ReplayDiverged(StepwellError):
     """The code no longer does what the journal says it did. The run is parked, never retried."""
 
     default_code = "replay-diverged"
+
+
+class BreakerOpen(StepwellError):
+    """A breaker lets nothing through: what it guards has failed too often.
+
+    `name` is the breaker's. `delay`: seconds from then until it lets the next one through; `Retry(when=...)` may return
+    `RetryAfter(error.delay)`.
+    """
+
+    default_code = "breaker-open"
+
+    def __init__(
+        self, message: str, *, name: str = "", delay: float = 0.0, hint: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.name = name
+        self.delay = delay
 
 
 class StepTimeout(StepwellError, TimeoutError):

@@ -33,6 +33,7 @@ from stepwell.engine import (
     logs,
     metadata,
     observe,
+    permits,
     promote,
     register,
     release,
@@ -44,8 +45,9 @@ from stepwell.engine import (
     wake,
 )
 from stepwell.engine.checkpoint import write_journal
-from stepwell.errors import Conflict
+from stepwell.errors import Conflict, NotFound
 from stepwell.model.child import TriggerOptions
+from stepwell.model.permit import PermitChange, Terms
 from stepwell.model.token import TokenSpec, token_id
 from stepwell.model.trigger import TriggerRequest
 from stepwell.model.wait import Wait
@@ -247,6 +249,26 @@ async def answered(life: Life) -> None:
         assert (await tokens.get(life.db, life.world.environment_id, life.known[name])).status == status
 
 
+async def guarded(life: Life) -> None:
+    """A slot that is held, and a semaphore that is forgotten once nobody has one."""
+    await life.trigger("guarded")
+    await life.claim("guarded")
+    run_id, epoch = life.lease("guarded")
+    terms = Terms("semaphore", "gpu", 1)
+    first = entry(0, "|semaphore:gpu#0", kind="permit")
+    ask = Spawn(0, [], permit=PermitChange("|semaphore:gpu#0", terms))
+    await life.must(write_journal(life.db, life.worker, [WriteJournal(run_id, epoch, [first], [ask])]))
+    await permits.heal(life.db)
+    [(_, [held])] = await permits.list_guards(life.db, life.world.environment_id, "semaphore")
+    assert held.granted_at is not None
+
+
+async def forgotten(life: Life) -> None:
+    with contextlib.suppress(NotFound):
+        await permits.forget(life.db, life.world.environment_id, "semaphore", "gpu")
+    assert await permits.list_guards(life.db, life.world.environment_id, "semaphore") == []
+
+
 async def keyed(life: Life) -> None:
     environment = await environments.ensure_environment(life.db, life.slug)
     text, key = await environments.create_key(life.db, environment)
@@ -300,6 +322,9 @@ STEPS: list[Callable[[Life], Awaitable[None]]] = [
     waiting,
     asked_from_outside,
     answered,
+    guarded,
+    lambda life: finished(life, "guarded", output=b"5"),
+    forgotten,
     keyed,
 ]
 

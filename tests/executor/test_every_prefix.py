@@ -18,6 +18,7 @@ THEMES = [
     "cancellation",
     "constructs",
     "functions",
+    "guards",
     "nesting",
     "retries",
     "threads",

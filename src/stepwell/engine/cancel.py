@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stepwell.engine import permits
 from stepwell.engine.fence import split
 from stepwell.engine.wake import wake_waiting
 from stepwell.errors import NotFound, StepwellError
@@ -198,6 +199,8 @@ async def wake_to_cancel(tx: Tx, waiting: Sequence[str]) -> set[str]:
 
 async def _tell(tx: Tx, states: dict[str, RunState], ended: Sequence[str], asked: Sequence[str]) -> None:
     """Slots came free, runs became claimable, and whoever executes one of these must hear of it."""
+    if ended:
+        await permits.drop(tx, ended)
     environments = await wake_waiting(tx, states, ended)
     parents = {states[run_id].parent_id for run_id in ended if run_id in states}
     environments |= {state.environment_id for state in states.values()}

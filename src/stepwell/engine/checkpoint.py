@@ -20,6 +20,7 @@ from msgspec import structs
 from stepwell.codec.payload import LARGEST
 from stepwell.engine.admit import Asked, Place, admit, store
 from stepwell.engine.fence import lease_lost
+from stepwell.engine.permits import Change, apply
 from stepwell.engine.tokens import check_spec
 from stepwell.errors import CheckpointError, ConnectionFailed, LimitExceeded, StepwellError
 from stepwell.model.checkpoint import Checkpoint
@@ -54,6 +55,7 @@ class _Plan:
     tokens: list[tuple[str, str, str, str, TokenSpec]] = field(
         default_factory=list[tuple[str, str, str, str, TokenSpec]]
     )
+    permits: list[Change] = field(default_factory=list[Change])
     sums: dict[Row, bytes] = field(default_factory=dict[Row, bytes])
 
 
@@ -115,7 +117,7 @@ async def _write_carefully(db: Database, worker_id: str, writes: Sequence[WriteJ
 async def _write(tx: Tx, worker_id: str, writes: Sequence[WriteJournal]) -> list[StepwellError | None]:
     fenced = await lease.fence(tx, worker_id, sorted({write.run_id for write in writes}))
     stored = await _stored(tx, writes, fenced)
-    spawning = [write for write in writes if write.spawns and write.run_id in fenced]
+    spawning = [write for write in writes if write.run_id in fenced and any(each.children for each in write.spawns)]
     lineage = await _lineage(tx, spawning, fenced)
     plan = _Plan()
     answers: list[StepwellError | None] = []
@@ -130,6 +132,8 @@ async def _write(tx: Tx, worker_id: str, writes: Sequence[WriteJournal]) -> list
         raise _Raced
     if plan.tokens:
         await token.insert(tx, plan.tokens)
+    if plan.permits:
+        await apply(tx, plan.permits)
     for environment_id, children in plan.children.items():
         await store(tx, environment_id, children)
     return answers
@@ -167,7 +171,10 @@ async def _one(
     fresh = {entry.seq: entry.key for _, _, entry, _ in entries}
     children: list[NewRun] = []
     tokens: list[tuple[str, str, str, str, TokenSpec]] = []
+    permits: list[Change] = []
     for spawn in write.spawns:
+        if spawn.seq in fresh and spawn.permit is not None:
+            permits.append((holder.environment_id, write.run_id, spawn.permit))
         if spawn.seq in fresh and spawn.children:
             children += await _children(tx, holder, lineage[write.run_id], fresh[spawn.seq], spawn)
         if spawn.seq in fresh and spawn.token is not None:
@@ -176,6 +183,7 @@ async def _one(
             tokens.append((token_id(write.run_id, key), holder.environment_id, write.run_id, key, spawn.token))
     plan.tokens += tokens
     plan.children.setdefault(holder.environment_id, []).extend(children)
+    plan.permits += permits
     plan.entries += entries
     plan.sums.update({(run_id, entry.seq): checksum for run_id, _, entry, checksum in entries})
     ends[write.run_id] = last

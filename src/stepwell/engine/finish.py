@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stepwell.codec.payload import LARGEST
+from stepwell.engine import permits
 from stepwell.engine.cancel import conclude, note_undoing
 from stepwell.engine.fence import split
 from stepwell.engine.wake import wake_waiting
@@ -213,6 +214,11 @@ async def end(tx: Tx, decisions: Sequence[Decision], states: Mapping[str, RunSta
     await attempt.end(tx, [_attempt_end(each) for each in done if each.after is None or not each.same_attempt])
     await event.append(tx, [_fact(each) for each in done])
     ended = [each.state.id for each in done if each.after is None]
+    # A process that died goes on as it was, and with what it held; an attempt that is over holds nothing. What a
+    # worker may still have written before its lease ran out, the locked row does not know of.
+    over = [each.state.id for each in done if not each.same_attempt and (each.state.has_permits or left_by == "rescue")]
+    if over:
+        await permits.drop(tx, over)
     environments = await wake_waiting(tx, states, ended)
     # A slot came free: what waits for it in its queue can be claimed.
     environments |= {each.state.environment_id for each in done}

@@ -12,9 +12,11 @@ from stepwell.engine.wake import wake_satisfied
 from stepwell.errors import CheckpointError, StepwellError
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import Suspend
-from stepwell.storage import event, run, wait
+from stepwell.storage import event, permit, run, wait
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
+
+_ON_KEY = frozenset({"children", "permit"})  # over when something that a checkpoint began is over
 
 
 async def suspend(db: Database, worker_id: str, frames: Sequence[Suspend]) -> list[StepwellError | None]:
@@ -35,6 +37,7 @@ async def suspend(db: Database, worker_id: str, frames: Sequence[Suspend]) -> li
         moved = await run.suspend(tx, [(run_id, frame.epoch) for run_id, (frame, _) in holding.items()])
         waits = [(run_id, _clean(each)) for run_id in moved for each in holding[run_id][0].waits]
         await wait.insert(tx, waits)
+        await permit.hold(tx, [(run_id, each.spawn_key or "") for run_id, each in waits if each.kind == "permit"])
         await event.append(tx, [(run_id, "suspended", {"waits": _shown(holding[run_id][0].waits)}) for run_id in moved])
         to_cancel = [run_id for run_id in moved if states[run_id].cancel_grace is not None]
         await wake_to_cancel(tx, to_cancel)  # asked to end before it said that it waits
@@ -58,14 +61,14 @@ def _problem(frame: Suspend) -> CheckpointError | None:
 
 def _end_of(each: Wait) -> float | str | None:
     """What the kind of wait is over by."""
-    if each.kind == "children":
+    if each.kind in _ON_KEY:
         return each.spawn_key
     return each.token_id if each.kind == "token" else each.due_at
 
 
 def _clean(each: Wait) -> Wait:
     key = storable(each.key)
-    if each.kind == "children":
+    if each.kind in _ON_KEY:
         return Wait(key, each.kind, spawn_key=storable(each.spawn_key or ""))
     if each.kind == "token":
         return Wait(key, each.kind, token_id=storable(each.token_id or ""))

@@ -30,6 +30,7 @@ async def wake_due(db: Database, limit: int = 500, *, sweep: bool = True) -> int
 async def _sweep(db: Database, limit: int) -> int:
     async def body(tx: Tx) -> int:
         over = await wait.children_over(tx, limit) + await wait.tokens_closed(tx, limit)
+        over += await wait.permits_over(tx, limit)
         states = await run.lock_free(tx, over) if over else {}
         woken = await wake_satisfied(tx, [run_id for run_id, state in states.items() if state.status == "waiting"])
         await event.notify(tx, ready={states[run_id].environment_id for run_id in woken})

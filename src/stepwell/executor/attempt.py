@@ -25,6 +25,7 @@ from stepwell.executor.journal import RETRY, Journal
 from stepwell.executor.loop import DurableLoop, runs_as_it_is
 from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended, failed, failure_of
+from stepwell.executor.permits import Permits
 from stepwell.executor.port import AttemptPort
 from stepwell.executor.pump import Pump, Waiting
 from stepwell.executor.record import MAX_VALUE, Record
@@ -35,6 +36,7 @@ from stepwell.executor.voice import Voice
 from stepwell.executor.work import Awaited, callee_of, close_unstarted
 from stepwell.model.checkpoint import CANCEL
 from stepwell.model.child import ChildOutcome
+from stepwell.model.permit import PermitAnswer
 from stepwell.model.token import TokenOutcome
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import LogRecord, StartAttempt
@@ -71,6 +73,7 @@ class Attempt(Pump):
         self.origins = Origins()
         self.children = Children(self)
         self.tokens = Tokens(self)
+        self.permits = Permits(self)
         self.branches: set[DurableTask] = set()
         self.entered: list[tuple[Any, str]] = []  # foreign context managers that are open, and where
         self.failing: Failed | None = None
@@ -151,6 +154,12 @@ class Attempt(Pump):
         if not self.dead:
             self.tokens.closed(outcomes)
 
+    def permits_answered(self, answers: Sequence[PermitAnswer]) -> None:
+        """What came of permits that were asked for."""
+        if not self.dead:
+            for answer in answers:
+                self.permits.answered(answer)
+
     # ---- beginning
 
     def _begin_task(self) -> None:
@@ -196,7 +205,7 @@ class Attempt(Pump):
     def wait_for_children(self, key: str, spawn_key: str, site: str, *, replayed: bool) -> Delivery:
         delivery = Delivery(self)
         self.pending[key] = Waiting(delivery, site)
-        self.children.wait(key, spawn_key, site, self._deliver, nested=False, replayed=replayed)
+        self.children.wait(key, spawn_key, site, self.deliver, nested=False, replayed=replayed)
         delivery.on_request = partial(self._give_up_children, spawn_key)
         return delivery
 
@@ -215,7 +224,7 @@ class Attempt(Pump):
     def wait_for_token(self, key: str, token: str, site: str) -> Delivery:
         delivery = AnswerDelivery(self, lambda: self.tokens.abandon(key))
         self.pending[key] = Waiting(delivery, site)
-        self.tokens.wait(key, token, site, self._deliver, nested=False)
+        self.tokens.wait(key, token, site, self.deliver, nested=False)
         return delivery
 
     @property
@@ -232,7 +241,7 @@ class Attempt(Pump):
         now = self.port.now()
         if due is not None and due - now <= self.options.suspend_after:
             return False
-        linger = max(self.children.linger(), self.tokens.linger())
+        linger = max(self.children.linger(), self.tokens.linger(), self.permits.linger())
         if linger > 0:
             self._alarm(linger, self.kick)
             return False
@@ -240,8 +249,11 @@ class Attempt(Pump):
             self.warn_once(
                 f"open {site}", f"{site}: the run waits inside this `async with`; it is entered anew on resume"
             )
+        if self.permits.taking_again:  # nothing of the run goes on before it has them
+            self.end(Suspended(self.permits.waits()))
+            return True
         timers = [Wait(timer.key, "timer", due_at=timer.due) for timer in self.timers.unfired()]
-        self.end(Suspended([*timers, *self.children.waits(), *self.tokens.waits()]))
+        self.end(Suspended([*timers, *self.children.waits(), *self.tokens.waits(), *self.permits.waits()]))
         return True
 
     # ---- ending

@@ -88,6 +88,14 @@ class Delivery(DurableFuture):
         super().cancel(self.requests[-1] if self.requests else None)
 
 
+class Interruptible(Delivery):
+    """A turn that need not come: who waits for it may be canceled, as one who waits for a timer. That happens at the
+    same place of the order on every replay, since what led to it is in the journal."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return asyncio.Future[Any].cancel(self, msg)
+
+
 _GatheringFuture: Any = asyncio.tasks.__dict__["_GatheringFuture"]  # private, and not in the type stubs
 
 

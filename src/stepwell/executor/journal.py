@@ -18,6 +18,8 @@ from stepwell.model.checkpoint import CANCEL, Checkpoint
 MAX_ENTRIES = 50_000
 RETRY = "!retry"
 ATTEMPT = "!attempt"
+AGAIN = "!again"
+"""A permit that the next entries are under was taken again, before they were begun."""
 
 
 class Journal:

@@ -160,6 +160,8 @@ class Mailbox:
                 spawns.append(Spawn(seq, record.children))
             elif record.token is not None:
                 spawns.append(Spawn(seq, [], record.token))
+            elif record.permit is not None:
+                spawns.append(Spawn(seq, [], permit=record.permit))
             seq += 1
         return entries, spawns
 
@@ -177,7 +179,7 @@ class Mailbox:
         elif batch[0].outcome == "error":
             self._on_fatal(error)
         else:
-            batch[0].children = batch[0].token = None
+            batch[0].children = batch[0].token = batch[0].permit = None
             batch[0].set_error(error)
         self._completed.extendleft(reversed(batch))
 

@@ -108,6 +108,8 @@ def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:
             attempt.children_ended(frame.spawn_key, frame.outcomes)
         case frames.TokensClosed():
             attempt.tokens_closed(frame.outcomes)
+        case frames.PermitsAnswered():
+            attempt.permits_answered(frame.answers)
         case frames.CancelRun():
             attempt.cancel(frame.grace)
         case frames.Discard():

@@ -46,13 +46,19 @@ def leaf_of(attempt: Attempt, verb: str) -> Leaf:
 async def step(attempt: Attempt, call: StepCall) -> Any:
     leaf = leaf_of(attempt, f"the step {name_of(call)!r}")
     base = leaf.nested_key(name_of(call))
+    if call.options.breaker is not None:
+        raise ConfigError(
+            f"the step {name_of(call)!r}, which has a breaker, was called inside the step {leaf.key!r}",
+            code="guard-in-step",
+            hint="call it from the task's own lines, or make the function that calls it @durable",
+        )
 
     async def one_try(number: int) -> Any:
         key = try_key(base, number)
-        return (_recorded(attempt, key) or await _perform(attempt, key, call, number)).result()
+        return (recorded(attempt, key) or await _perform(attempt, key, call, number)).result()
 
     async def pause(number: int, delay: float) -> None:
-        await _sleep(attempt, leaf, f"{try_key(base, number)}.backoff", attempt.port.now() + delay)
+        await sleep_at(attempt, leaf, f"{try_key(base, number)}.backoff", attempt.port.now() + delay)
 
     return await with_tries(call.options.retry or Retry(max_attempts=1), base, one_try, pause)
 
@@ -70,38 +76,38 @@ async def _perform(attempt: Attempt, key: str, call: StepCall, number: int) -> R
         record.set_error(error)
     finally:
         current_leaf.reset(outer)
-    return await _stored(attempt, record)
+    return await stored(attempt, record)
 
 
 async def sleep_until(attempt: Attempt, when: float) -> None:
     leaf = leaf_of(attempt, "sleep")
-    await _sleep(attempt, leaf, leaf.nested_key("sleep"), when)
+    await sleep_at(attempt, leaf, leaf.nested_key("sleep"), when)
 
 
-async def _sleep(attempt: Attempt, leaf: Leaf, key: str, when: float) -> None:
-    if _recorded(attempt, key):
+async def sleep_at(attempt: Attempt, leaf: Leaf, key: str, when: float) -> None:
+    if recorded(attempt, key):
         return
-    due = _recorded(attempt, f"{key}.due")
+    due = recorded(attempt, f"{key}.due")
     if due is not None:
         when = due.value
     elif when - attempt.port.now() > attempt.options.suspend_after:  # the run may be suspended meanwhile
         record = Record(f"{key}.due", "order", "value", nested=True)
         record.set_value(when)
-        await _stored(attempt, record)
+        await stored(attempt, record)
     fired = attempt.loop.create_future()
     timer = attempt.timers.add(key, when, _fire, (fired,), None, absolute=True, nested=True)
     try:
-        await _waiting(attempt, leaf, fired)
+        await waiting(attempt, leaf, fired)
     finally:
         timer.cancel()
 
 
 async def checkpoint(attempt: Attempt, name: str, data: dict[str, Any]) -> None:
     key = leaf_of(attempt, "checkpoint").nested_key(name)
-    if not _recorded(attempt, key):
+    if not recorded(attempt, key):
         record = Record(key, "named", "value", nested=True)
         record.set_value(data)
-        await _stored(attempt, record)
+        await stored(attempt, record)
 
 
 async def trigger(attempt: Attempt, name: str, children: Sequence[ChildSpec]) -> list[str]:
@@ -113,48 +119,48 @@ async def trigger_and_wait(attempt: Attempt, name: str, children: Sequence[Child
     key = leaf.nested_key(name)
     replayed = key in attempt.journal.nested
     await _spawned(attempt, key, children)
-    known = _recorded(attempt, f"{key}.children")
+    known = recorded(attempt, f"{key}.children")
     if known is not None:
         return known.result()
     ended: asyncio.Future[Record] = attempt.loop.create_future()
     attempt.wait_for_nested_children(f"{key}.children", key, _resolve(ended), replayed=replayed)
-    return (await _waiting(attempt, leaf, ended)).result()
+    return (await waiting(attempt, leaf, ended)).result()
 
 
 async def create_token(attempt: Attempt, name: str, spec: TokenSpec) -> str:
     key = leaf_of(attempt, name).nested_key(name)
-    record = _recorded(attempt, key)
+    record = recorded(attempt, key)
     if record is None:
         record = tokens.created(attempt, key, spec)
         record.nested = True
-        record = await _stored(attempt, record)
+        record = await stored(attempt, record)
     return record.result()
 
 
 async def token_closed(attempt: Attempt, name: str, token: str) -> tokens.Closed:
     leaf = leaf_of(attempt, name)
     key = leaf.nested_key(f"{name}.answer")
-    known = _recorded(attempt, key)
+    known = recorded(attempt, key)
     if known is not None:
         return known.result()
     closed: asyncio.Future[Record] = attempt.loop.create_future()
     attempt.tokens.wait(key, token, "", _resolve(closed), nested=True)
     try:
-        return (await _waiting(attempt, leaf, closed)).result()
+        return (await waiting(attempt, leaf, closed)).result()
     finally:
         attempt.tokens.forget(key)
 
 
 async def _spawned(attempt: Attempt, key: str, children: Sequence[ChildSpec]) -> list[str]:
-    record = _recorded(attempt, key)
+    record = recorded(attempt, key)
     if record is None:
         record = spawn_record(attempt, key, children)
         record.nested = True
-        record = await _stored(attempt, record)
+        record = await stored(attempt, record)
     return record.result()
 
 
-async def _waiting(attempt: Attempt, leaf: Leaf, future: asyncio.Future[Any]) -> Any:
+async def waiting(attempt: Attempt, leaf: Leaf, future: asyncio.Future[Any]) -> Any:
     leaf.waiting += 1
     attempt.kick()  # perhaps nothing else is under way, and the run may be suspended
     try:
@@ -163,7 +169,7 @@ async def _waiting(attempt: Attempt, leaf: Leaf, future: asyncio.Future[Any]) ->
         leaf.waiting -= 1
 
 
-def _recorded(attempt: Attempt, key: str) -> Record | None:
+def recorded(attempt: Attempt, key: str) -> Record | None:
     entry = attempt.journal.nested.get(key)
     if entry is None:
         return None
@@ -171,7 +177,7 @@ def _recorded(attempt: Attempt, key: str) -> Record | None:
     return fill(record, attempt.journal.texts.read(entry))
 
 
-async def _stored(attempt: Attempt, record: Record) -> Record:
+async def stored(attempt: Attempt, record: Record) -> Record:
     stored: asyncio.Future[Record] = attempt.loop.create_future()
     record.deliver = _resolve(stored)
     attempt.mailbox.post(record)

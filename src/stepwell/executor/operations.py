@@ -23,6 +23,7 @@ from stepwell.executor.steps import GO, run_step, turn
 from stepwell.executor.transparent import ASYNCIO_FILES, transparent
 from stepwell.executor.work import Called
 from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.permit import Terms
 from stepwell.model.retry import Retry
 from stepwell.primitives.backoff import backoff_delay
 from stepwell.primitives.ids import derived_id
@@ -45,15 +46,18 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     @transparent
     async def one_try(number: int) -> Any:
         nonlocal origin
+        work = partial(run_step, attempt, _Limited(call, number, attempt), try_key(base, number), site, origin=origin)
         try:
-            return await run_step(attempt, _Limited(call, number, attempt), try_key(base, number), site, origin=origin)
+            if call.options.breaker is None:
+                return await work()
+            return await behind_breaker(attempt, call.options.breaker, work)
         except Exception as error:
             origin = origin if origin is not None else attempt.origins.of(error)
             raise
 
     @transparent
     async def pause(number: int, delay: float) -> None:
-        await _timer(attempt, f"{try_key(base, number)}.backoff", attempt.clock + delay, absolute=False)
+        await timer(attempt, f"{try_key(base, number)}.backoff", attempt.clock + delay, absolute=False)
 
     value = await with_tries(call.options.retry or _ONCE, f"{attempt.seed}:{base}", one_try, pause)
     attempt.completed(call, value)
@@ -61,8 +65,15 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
 
 
 @transparent
+async def behind_breaker(attempt: Attempt, terms: Terms, work: Callable[[], Awaitable[Any]]) -> Any:
+    from stepwell.executor import guarded  # which journals by means of this module
+
+    return await guarded.behind_breaker(attempt, terms, work)
+
+
+@transparent
 async def sleep_until(attempt: Attempt, when: float) -> None:
-    await _timer(attempt, branch_of_task.get().key("sleep"), when, absolute=True)
+    await timer(attempt, branch_of_task.get().key("sleep"), when, absolute=True)
 
 
 @transparent
@@ -136,7 +147,7 @@ def _given_up(key: str, kind: CheckpointKind) -> Record:
 
 
 @transparent
-async def _timer(attempt: Attempt, key: str, when: float, *, absolute: bool) -> None:
+async def timer(attempt: Attempt, key: str, when: float, *, absolute: bool) -> None:
     fired = attempt.loop.create_future()
     timer = attempt.timers.add(key, when, _fire, (fired,), None, absolute=absolute)
     try:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.errors import CheckpointError, ReplayDiverged
 from stepwell.executor import divergence
-from stepwell.executor.futures import Delivery, first_ordinal
-from stepwell.executor.journal import ATTEMPT, Journal
+from stepwell.executor.futures import Delivery, Interruptible, first_ordinal
+from stepwell.executor.journal import AGAIN, ATTEMPT, Journal
 from stepwell.executor.mailbox import Mailbox
 from stepwell.executor.outcomes import Failed, failure_of
 from stepwell.executor.record import Record, described, fill
@@ -79,11 +79,18 @@ class Pump:
             self._deferred.append(delivery)
         return delivery
 
+    def expect_interruptibly(self: Attempt, key: str, site: str) -> Delivery:  # type: ignore[misc]
+        """A turn that the code may cease to wait for: a request to cancel is obeyed at once. When the journal does not
+        have the key, it is not delivered."""
+        delivery = Interruptible(self, replayed=True)
+        self.pending[key] = Waiting(delivery, site)
+        return delivery
+
     def post(self: Attempt, record: Record) -> Delivery:  # type: ignore[misc]
         """Live: store it, then deliver it in its turn."""
         delivery = Delivery(self)
         self.pending[record.key] = Waiting(delivery, record.site)
-        record.deliver = self._deliver
+        record.deliver = self.deliver
         self.mailbox.post(record)
         return delivery
 
@@ -168,6 +175,8 @@ class Pump:
                 handle._run()  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
     def _deliver_next(self: Attempt) -> bool:  # type: ignore[misc]
+        if not self.permits.ready():
+            return self._deliver_taken_again()
         if not self.journal.at_end:
             return self._deliver_recorded()
         if self.journal.held:
@@ -177,9 +186,18 @@ class Pump:
             return True
         if self.mailbox.ready() and not self._too_early(self.mailbox.stored[0].key):
             record = self.mailbox.stored.popleft()
+            if record.key.startswith(AGAIN):
+                return True  # no line of the run waits for it, and no clock is told by it
             self._passed(record.seq, record.at)
             assert record.deliver is not None
             record.deliver(record)
+            return True
+        return False
+
+    def _deliver_taken_again(self) -> bool:
+        """Nothing is replayed, let alone begun, before the run has what its journal says that it holds."""
+        if self.mailbox.stored:
+            self.mailbox.stored.popleft()
             return True
         return False
 
@@ -198,6 +216,8 @@ class Pump:
             journal.cursor += 1
             self._passed(entry.seq, entry.at)
             self.cancel_delivered(self._record_of(entry))
+        elif entry.key.startswith(AGAIN):
+            journal.cursor += 1
         elif entry.kind == "timer":
             if entry.key not in self.timers and not self.timers.was_canceled(entry.key):
                 return False
@@ -209,7 +229,7 @@ class Pump:
                 return False
             journal.cursor += 1
             self._passed(entry.seq, entry.at)
-            self._deliver(self._record_of(entry))
+            self.deliver(self._record_of(entry))
         return True
 
     def _too_early(self, key: str) -> bool:
@@ -225,7 +245,7 @@ class Pump:
         except CheckpointError as error:
             raise CheckpointError(f"entry {entry.seq}, {described(record)}: {error.message}", hint=error.hint) from None
 
-    def _deliver(self, record: Record) -> None:
+    def deliver(self, record: Record) -> None:
         delivery = self.pending.pop(record.key).delivery
         if delivery.done():
             return  # canceled for real, in the cleanup after a cancellation
@@ -289,7 +309,7 @@ class Pump:
                 self.mailbox.flush()
             else:
                 self.finish()
-        elif not self.journal.at_end:
+        elif not self.journal.at_end and not self.permits.taking_again:
             if not self.leaves and not self.external:
                 self.fail(self._diverged())
         else:
@@ -308,18 +328,23 @@ class Pump:
 
     def _rest(self: Attempt) -> None:  # type: ignore[misc]
         busy = self.external > 0 or any(not leaf.held_still for leaf in self.leaves)
-        due = self.timers.next_due()
-        if not busy and due is None and not self.awaits_others:
+        due = None if self.permits.taking_again else self.timers.next_due()
+        if not busy and due is None and not self.awaits_others and not self.permits.waiting:
             if not self.leaves and not self.unjournaled:
                 self.fail(divergence.deadlock(self.run_id, self.branches))
             return
+        if self.permits.ask():
+            self.kick()  # a look at the rest when that is answered, or may be
+            if self.options.fast_forward is not None:
+                return
         if not busy and not self.awaits_others and due is not None and self.options.fast_forward is not None:
             self.options.fast_forward(due)
         if not busy and self.suspend_if_worthwhile(due):
             return
         self.children.ask()
         self.tokens.ask()
-        self._arm_timers()
+        if not self.permits.taking_again:
+            self._arm_timers()
 
     def _arm_timers(self: Attempt) -> None:  # type: ignore[misc]
         if not self._ring_due():

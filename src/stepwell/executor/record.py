@@ -12,6 +12,7 @@ from stepwell.codec.values import dumps, loads
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import CheckpointKind, CheckpointOutcome
 from stepwell.model.child import ChildSpec
+from stepwell.model.permit import PermitChange
 from stepwell.model.token import TokenSpec
 from stepwell.sdk.retry_headers import keep_headers
 
@@ -26,6 +27,8 @@ class Record:
 
     text: the document that is stored. value and error: as the task gets them, which is as a replay would give them.
     deliver: called once, in its turn. children, token: to be made in the transaction that stores it.
+    deliver: called once, in its turn. children: to be triggered in the transaction that stores it; permit: to be asked
+    for or given back in it.
     """
 
     key: str
@@ -42,6 +45,7 @@ class Record:
     swallowed: int = 0
     children: list[ChildSpec] | None = None
     token: TokenSpec | None = None
+    permit: PermitChange | None = None
     deliver: Callable[[Record], None] | None = None
     seq: int = -1
     at: float = 0.0

@@ -18,6 +18,7 @@ from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.failure import Failure
 from stepwell.protocol.frames import (
     AwaitChildren,
+    AwaitPermits,
     AwaitTokens,
     Finish,
     LogRecord,
@@ -68,6 +69,9 @@ class RunPort:
 
     def undoing(self) -> None:
         self._channel.send(Undoing(self._run_id, self._epoch))
+
+    def await_permits(self, keys: Sequence[str]) -> None:
+        self._channel.send(AwaitPermits(self._run_id, self._epoch, list(keys)))
 
     def log(self, record: LogRecord) -> None:
         self.logs.add(record)

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from stepwell.executor import constructs, nested, operations, threads, tokens
+from stepwell.executor import constructs, guarded, nested, operations, threads, tokens
 from stepwell.executor.domain import branch_of_task, current_leaf, domain
 from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.permit import Terms
 from stepwell.model.token import TokenSpec
 from stepwell.sdk.runtime import AttemptInfo, RunInfo, StepCall
 
@@ -96,6 +97,15 @@ class Voice:
 
     def token_closed(self, name: str, token_id: str) -> Awaitable[dict[str, Any]]:
         return (tokens.closed if self._own_lines else nested.token_closed)(self._attempt, name, token_id)
+
+    def enter_guard(self, terms: Terms) -> Awaitable[None]:
+        return guarded.enter(self._attempt, terms)
+
+    def leave_guard(self, terms: Terms, failed: bool | None) -> Awaitable[None]:
+        return guarded.leave(self._attempt, terms, failed)
+
+    def take(self, terms: Terms, weight: float) -> Awaitable[None]:
+        return guarded.take(self._attempt, terms, weight)
 
     def stream(self, source: Any, on_resume: str) -> Any:
         return constructs.stream(source, operations.site_of_caller(), on_resume)

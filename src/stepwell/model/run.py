@@ -153,7 +153,8 @@ class RunState:
 
     attempt_open: the next claim continues attempt number `attempt`. crash_length: how long the journal was at the last
     crash. left_by: the verb that ended the last lease, None while there is one and before the first. cancel_grace:
-    seconds for the clean-up of a run that was asked to end, None of one that was not.
+    seconds for the clean-up of a run that was asked to end, None of one that was not. has_permits: it
+    holds something of a semaphore, limiter or breaker, or waits for it.
     """
 
     id: str
@@ -173,6 +174,7 @@ class RunState:
     left_by: str | None
     ttl: float | None
     cancel_grace: float | None
+    has_permits: bool = False
 
     @property
     def is_terminal(self) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.failure import Failure
+from stepwell.model.permit import PermitAnswer, PermitChange
 from stepwell.model.retry import RetryPolicy
 from stepwell.model.task import DEFAULT_MEMORY, Isolation, Manifest
 from stepwell.model.token import TokenOutcome, TokenSpec
@@ -31,11 +32,13 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True):
-    """What is made in the same transaction that stores the entry `seq`: children (its kind is "spawn"), or a token."""
+    """What is made in the same transaction that stores the entry `seq`: children (its kind is "spawn"), a token,
+    or a permit that is asked for or given back."""
 
     seq: int
     children: list[ChildSpec]
     token: TokenSpec | None = None
+    permit: PermitChange | None = None
 
 
 class WriteJournal(Frame, frozen=True, array_like=True, tag="journal"):
@@ -96,6 +99,14 @@ class AwaitTokens(Frame, frozen=True, array_like=True, tag="await-tokens"):
     run_id: str
     epoch: int
     token_ids: list[str]
+
+
+class AwaitPermits(Frame, frozen=True, array_like=True, tag="await-permits"):
+    """The attempt wants to hear what came of these permits, by the keys of the entries that asked for them."""
+
+    run_id: str
+    epoch: int
+    keys: list[str]
 
 
 class LogRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -178,6 +189,13 @@ class TokensClosed(Frame, frozen=True, array_like=True, tag="tokens-closed"):
 
     run_id: str
     outcomes: list[TokenOutcome]
+
+
+class PermitsAnswered(Frame, frozen=True, array_like=True, tag="permits-answered"):
+    """What came of permits that the attempt waits for."""
+
+    run_id: str
+    answers: list[PermitAnswer]
 
 
 class CancelRun(Frame, frozen=True, array_like=True, tag="cancel"):
@@ -329,12 +347,30 @@ class HeartbeatReply(msgspec.Struct, frozen=True):
 
 
 FromExecutor = (
-    WriteJournal | Suspend | Finish | Undoing | AwaitChildren | AwaitTokens | WriteLogs | SetMetadata | Released
+    WriteJournal
+    | Suspend
+    | Finish
+    | Undoing
+    | AwaitChildren
+    | AwaitTokens
+    | AwaitPermits
+    | WriteLogs
+    | SetMetadata
+    | Released
 )
-ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | TokensClosed | CancelRun | Discard
-FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens
+ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | TokensClosed | PermitsAnswered | CancelRun | Discard
+FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens | AwaitPermits
 ToWorker = (
-    Welcome | StartAttempt | Done | Refused | ChildrenEnded | TokensClosed | CancelRun | LeaseLostNotice | Draining
+    Welcome
+    | StartAttempt
+    | Done
+    | Refused
+    | ChildrenEnded
+    | TokensClosed
+    | PermitsAnswered
+    | CancelRun
+    | LeaseLostNotice
+    | Draining
 )
 
 _encoder = msgspec.msgpack.Encoder()

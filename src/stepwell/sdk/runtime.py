@@ -22,6 +22,7 @@ from stepwell.errors import ConfigError
 
 if TYPE_CHECKING:
     from stepwell.model.child import ChildOutcome, ChildSpec
+    from stepwell.model.permit import Terms
     from stepwell.model.retry import Retry
     from stepwell.model.token import TokenSpec
 
@@ -55,6 +56,7 @@ class StepOptions:
     retry: Retry | None = None
     timeout: float | None = None
     undo: Callable[..., Any] | None = None
+    breaker: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,18 @@ class Runtime(Protocol):
     def token_closed(self, name: str, token_id: str) -> Awaitable[dict[str, Any]]:
         """Waits, holding no worker, until the token is closed: `token`, `status`, and, where there are such, `answer`
         (plain JSON) and `by`."""
+        ...
+
+    def enter_guard(self, terms: Terms) -> Awaitable[None]:
+        """Waits for a slot of a semaphore, or is let through by a breaker (or not: BreakerOpen)."""
+        ...
+
+    def leave_guard(self, terms: Terms, failed: bool | None) -> Awaitable[None]:
+        """Gives back what was entered last in this branch. failed: what a breaker is told; None is nothing."""
+        ...
+
+    def take(self, terms: Terms, weight: float) -> Awaitable[None]:
+        """Waits until a limiter has let so much through."""
         ...
 
     def stream(self, source: Any, on_resume: Literal["skip", "restart", "fail"]) -> Any:

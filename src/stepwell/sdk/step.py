@@ -12,6 +12,7 @@ from stepwell.client.checks import checked_seconds, described, refuse_unknown
 from stepwell.client.options import Duration
 from stepwell.errors import ConfigError
 from stepwell.model.retry import Retry
+from stepwell.sdk.breaker import Breaker
 from stepwell.sdk.options import checked_retry
 from stepwell.sdk.runtime import Runtime, StepCall, StepOptions, current, transform
 from stepwell.sdk.words import word
@@ -28,6 +29,7 @@ class StepFields(TypedDict, total=False):
     timeout: Duration
     name: str
     undo: Callable[..., Any]
+    breaker: Breaker
 
 
 class StepDecorator(Protocol):
@@ -57,6 +59,7 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     undo: a function that takes back what this one did, called when the run fails for good or is canceled after this
     step has completed, the last step first; with what the step gave and its arguments, as far as it has parameters.
     It is a step as well: `@step` on it says how often it is tried (default: 3 times).
+    breaker: asked before each attempt of it, and told how that went; raises BreakerOpen.
 
     Raises:
         ConfigError: it is not on a function, or an option is unknown or its value is none.
@@ -163,9 +166,13 @@ def _settings(fn: Callable[..., Any], options: Mapping[str, Any]) -> StepOptions
     undo = options.get("undo")
     if undo is not None and not callable(undo):
         raise ConfigError(f"{owner} got undo={described(undo)}", hint="a function: undo=release")
+    breaker = options.get("breaker")
+    if breaker is not None and not isinstance(breaker, Breaker):
+        raise ConfigError(f"{owner} got breaker={described(breaker)}", hint='write breaker=breaker("name")')
     return StepOptions(
         undo=undo,
         name=name,
+        breaker=None if breaker is None else breaker.terms,
         retry=None if retry is None else checked_retry(owner, retry),
         timeout=None if timeout is None else checked_seconds(owner, "timeout", timeout),
     )

@@ -19,6 +19,7 @@ from stepwell.server.children import ChildrenWatch
 from stepwell.server.claimer import Claimer, give_back
 from stepwell.server.connection import Connection, send_now
 from stepwell.server.hints import Hints
+from stepwell.server.permits import PermitsWatch
 from stepwell.server.requested import ENDINGS, Requests, Written
 from stepwell.server.settings import Settings
 from stepwell.server.tokenwatch import TokenWatch
@@ -44,6 +45,7 @@ class Gateway:
         self._claimers: dict[str, tuple[Claimer, asyncio.Task[None]]] = {}
         self._children = ChildrenWatch(db, settings.poll)
         self._tokens = TokenWatch(db, settings.poll)
+        self._permits = PermitsWatch(db, settings.poll)
         self._watches: list[asyncio.Task[None]] = []
         self._looking: set[asyncio.Task[None]] = set()
 
@@ -51,6 +53,7 @@ class Gateway:
         self._watches = [
             asyncio.create_task(self._children.run(), name="stepwell-children"),
             asyncio.create_task(self._tokens.run(), name="stepwell-tokens"),
+            asyncio.create_task(self._permits.run(), name="stepwell-permits"),
         ]
         return self
 
@@ -91,6 +94,7 @@ class Gateway:
 
     def children_ended(self) -> None:
         self._children.wake()
+        self._permits.wake()
 
     def look_at(self, run_ids: Iterable[str] | None) -> None:
         """Something happened to these runs, or to any: tell the workers that hold one what was taken from them."""
@@ -180,6 +184,8 @@ class Gateway:
                         requests.afterwards(frame.run_id, partial(self._children.add, connection, frame))
                     case frames.AwaitTokens():
                         requests.afterwards(frame.run_id, partial(self._tokens.add, connection, frame))
+                    case frames.AwaitPermits():
+                        requests.afterwards(frame.run_id, partial(self._permits.add, connection, frame))
                     case Hello():
                         raise ValueError("a second hello")
 
@@ -216,6 +222,7 @@ class Gateway:
             del self._connections[connection.worker_id]
         self._children.forget(connection)
         self._tokens.forget(connection)
+        self._permits.forget(connection)
         claimer, task = self._claimers[connection.environment_id]
         if claimer.remove(connection):
             task.cancel()

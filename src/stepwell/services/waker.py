@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwell.engine import wake
+from stepwell.engine import permits, wake
 from stepwell.storage.database import Database
 
 _SWEEP_EACH = 5  # looks: waits for children end in the last child's own transaction, so this finds next to nothing
@@ -18,6 +18,8 @@ class Waker:
     async def run_once(self, db: Database) -> int:
         sweep = self._looks % _SWEEP_EACH == 0
         self._looks += 1
+        if sweep:
+            await permits.heal(db)
         return await wake.wake_due(db, self.batch, sweep=sweep)
 
     async def next_due(self, db: Database) -> float | None:

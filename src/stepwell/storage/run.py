@@ -117,6 +117,11 @@ def _states(rows: Sequence[Row]) -> dict[str, RunState]:
     return {row["id"]: RunState(**dict(row)) for row in rows}
 
 
+async def tasks(tx: Tx, ids: Sequence[str]) -> dict[str, str]:
+    """The task of each run."""
+    return {row["id"]: row["task_id"] for row in await tx.fetch(_sql.tasks, list(ids))}
+
+
 async def open_children(tx: Tx, parents: Sequence[str]) -> list[str]:
     return [row["id"] for row in await tx.fetch(_sql.open_children, list(parents))]
 

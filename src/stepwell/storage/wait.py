@@ -38,6 +38,11 @@ async def tokens_closed(tx: Tx, limit: int) -> list[str]:
     return [row["run_id"] for row in await tx.fetch(_sql.tokens_closed, limit)]
 
 
+async def permits_over(tx: Tx, limit: int) -> list[str]:
+    """Runs that wait for a permit about which all is said."""
+    return [row["run_id"] for row in await tx.fetch(_sql.permits_over, limit)]
+
+
 async def satisfied(tx: Tx, run_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Of these runs those whose waiting is over: key and kind of the wait that ended it."""
     rows = await tx.fetch(_sql.satisfied, list(run_ids))

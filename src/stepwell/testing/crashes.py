@@ -34,7 +34,7 @@ async def crash_after_every_entry(world: World, lives: Lives, effects: Effects |
         if is_over(outcome):
             break
     if isinstance(outcome, Failed) and not isinstance(lives.outcome, Failed):
-        run.attempt += 1
+        world.next_attempt(run)
         outcome = await world.finish(run)
     _same(lives, outcome, alike, "killed after every entry")
 
@@ -54,7 +54,7 @@ async def fail_every_step(world: World, lives: Lives, effects: Effects | None, a
         if not isinstance(outcome, Failed) or "InjectedFailure" not in (outcome.failure.stack or ""):
             continue  # the task dealt with it
         failed += 1
-        run.attempt += 1
+        world.next_attempt(run)
         outcome = await world.finish(run)
         _no_completed_step_ran_twice(run, key)
         _same(lives, outcome, alike, f"{key!r} failed once, and the next attempt")

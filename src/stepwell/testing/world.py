@@ -17,10 +17,12 @@ from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, O
 from stepwell.executor.port import Answered
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.permit import PermitAnswer
 from stepwell.model.retry import RetryPolicy, decide_retry
 from stepwell.primitives.ids import derived_id
 from stepwell.protocol.frames import LogRecord, Spawn, StartAttempt
 from stepwell.sdk import registry
+from stepwell.testing.permits import Change, Permits
 from stepwell.testing.tokens import Tokens
 
 STARTED_AT = 1_700_000_000.0  # when every run under test begins, by its own clock
@@ -65,6 +67,7 @@ class Run:
     metadata: bytes | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     outcome: Outcome | None = None
+    permits: list[Change] = field(default_factory=list[Change])
 
 
 class TestPort:
@@ -97,12 +100,23 @@ class TestPort:
     def _make(self, key: str, spawn: Spawn) -> None:
         if spawn.token is not None:
             self._world.tokens.make(self._run.id, key, spawn.token)
+        elif spawn.permit is not None:
+            now = self._world.clock.now()
+            self._world.permits.change(self._run.id, now, spawn.permit)
+            self._run.permits.append((spawn.seq, now, spawn.permit))
         else:
             self._world.spawn(self._run, key, spawn.children)
 
     def await_children(self, spawn_keys: Sequence[str]) -> None:
         for key in spawn_keys:
             self._world.tell_when_ended(self._run, key, self._tell)
+
+    def await_permits(self, keys: Sequence[str]) -> None:
+        self._world.permits.tell(self._run.id, keys, self._tell_permit)
+
+    def _tell_permit(self, answer: PermitAnswer) -> None:
+        if self.attempt is not None:
+            self._world.loop.call_soon_outside(self.attempt.permits_answered, [answer])
 
     def _tell(self, spawn_key: str, outcomes: list[ChildOutcome]) -> None:
         if self.attempt is not None:
@@ -132,6 +146,7 @@ class World:
         self._strict = strict
         self._suspend = suspend
         self.tokens = Tokens(self.clock)
+        self.permits = Permits()
         self._children: dict[tuple[str, str], list[Run]] = {}
         self._background: set[Any] = set()
 
@@ -154,10 +169,17 @@ class World:
             if isinstance(outcome, Suspended):
                 await self._until_woken(run, outcome)
             elif isinstance(outcome, Failed) and self._retried(run, outcome):
-                run.attempt += 1
+                self.next_attempt(run)
             else:
+                self.permits.drop(run.id)
                 run.outcome = outcome
                 return outcome
+
+    def next_attempt(self, run: Run) -> None:
+        """What the one that failed held is free."""
+        self.permits.drop(run.id)
+        run.permits.append((len(run.journal), self.clock.now(), None))
+        run.attempt += 1
 
     def _retried(self, run: Run, outcome: Failed) -> bool:
         if outcome.no_retry:
@@ -171,7 +193,10 @@ class World:
 
     async def _until_woken(self, run: Run, suspended: Suspended) -> None:
         for wait in suspended.waits:
-            if wait.spawn_key is not None:
+            if wait.kind == "permit":
+                if self.permits.is_answered(run.id, wait.spawn_key or ""):
+                    return
+            elif wait.spawn_key is not None:
                 await self._end_children(run, wait.spawn_key)
                 return
         self.tokens.wait(suspended.waits)
@@ -250,7 +275,9 @@ class World:
         self.tokens.forget_but(run.id, {entry.key for entry in journal})
         self.clock.set_to(journal[-1].at if journal else STARTED_AT)  # it died and came back in no time
         attempt = max((entry.attempt for entry in journal), default=1)
-        return replace(run, journal=list(journal), lives=[], outcome=None, attempt=attempt)
+        permits = [change for change in run.permits if change[0] < entries]
+        self.permits = Permits.after(run.id, permits)
+        return replace(run, journal=list(journal), lives=[], outcome=None, attempt=attempt, permits=permits)
 
 
 class Runnable:

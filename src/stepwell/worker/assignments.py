@@ -17,7 +17,7 @@ class Assignment:
 
     came_at: by the monotonic clock. waits: it is in the line for a slot.
     answered: its end (Suspend, Finish, Release) has been sent to the server; nothing more may follow.
-    awaited: the spawn keys whose children it wants to hear of; tokens: those of which it does.
+    awaited: the spawn keys whose children it wants to hear of; tokens: those of which it does. permits: by their keys.
     """
 
     start: StartAttempt
@@ -28,6 +28,7 @@ class Assignment:
     answered: bool = False
     awaited: set[str] = field(default_factory=set[str])
     tokens: set[str] = field(default_factory=set[str])
+    permits: set[str] = field(default_factory=set[str])
     timers: list[asyncio.TimerHandle] = field(default_factory=list[asyncio.TimerHandle])
 
     @property

@@ -69,6 +69,8 @@ class Dispatcher:
                 self._send(frames.AwaitChildren(run.run_id, run.epoch, sorted(run.awaited)))
             if run.tokens:
                 self._send(frames.AwaitTokens(run.run_id, run.epoch, sorted(run.tokens)))
+            if run.permits:
+                self._send(frames.AwaitPermits(run.run_id, run.epoch, sorted(run.permits)))
         self._starts.connected()
 
     def disconnected(self) -> None:
@@ -83,22 +85,28 @@ class Dispatcher:
                 self._outbox.answer(frame)
                 if isinstance(frame, frames.Refused) and frame.retryable:
                     asyncio.get_running_loop().call_later(_TROUBLE_SECONDS, self._outbox.resend, frame.id)
-            case frames.ChildrenEnded():
-                run = self._runs.get(frame.run_id)
-                if run is not None and run.executor is not None:
-                    run.awaited.discard(frame.spawn_key)
-                    run.executor.send(frame)
-            case frames.TokensClosed():
-                run = self._runs.get(frame.run_id)
-                if run is not None and run.executor is not None:
-                    run.tokens.difference_update(outcome.token_id for outcome in frame.outcomes)
-                    run.executor.send(frame)
+            case frames.ChildrenEnded() | frames.TokensClosed() | frames.PermitsAnswered():
+                self._told(frame)
             case frames.CancelRun():
                 self.cancel(frame.run_id, frame.epoch, frame.grace)
             case frames.LeaseLostNotice():
                 self.lost(frame.run_id, frame.epoch)
             case frames.Welcome() | frames.Draining():
                 pass
+
+    def _told(self, frame: frames.ChildrenEnded | frames.TokensClosed | frames.PermitsAnswered) -> None:
+        """What a run waits for has come."""
+        run = self._runs.get(frame.run_id)
+        if run is None or run.executor is None:
+            return
+        match frame:
+            case frames.ChildrenEnded():
+                run.awaited.discard(frame.spawn_key)
+            case frames.TokensClosed():
+                run.tokens.difference_update(outcome.token_id for outcome in frame.outcomes)
+            case frames.PermitsAnswered():
+                run.permits.difference_update(answer.key for answer in frame.answers)
+        run.executor.send(frame)
 
     def lost(self, run_id: str, epoch: int) -> None:
         """The run is not ours any more: nothing of it is written, and whoever has it stops."""
@@ -177,6 +185,9 @@ class Dispatcher:
                 self._send(frame)
             case frames.AwaitTokens():
                 run.tokens.update(frame.token_ids)
+                self._send(frame)
+            case frames.AwaitPermits():
+                run.permits.update(frame.keys)
                 self._send(frame)
             case WriteLogs() | frames.SetMetadata():
                 self._outbox.ask(frame)

@@ -143,9 +143,9 @@ ALL = [
 ]
 
 
-def _whichever_attempt(value: Any) -> str:
+def whichever_attempt(value: Any) -> str:
     """What completes beside a failing branch does so in one attempt or in the next."""
     return re.sub(r"in attempt \d", "", repr(value))
 
 
-ALIKE = {one_branch_of_gather_fails: _whichever_attempt, one_branch_of_a_task_group_fails: _whichever_attempt}
+ALIKE = {one_branch_of_gather_fails: whichever_attempt, one_branch_of_a_task_group_fails: whichever_attempt}

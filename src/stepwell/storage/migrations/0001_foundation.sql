@@ -208,13 +208,13 @@ CREATE INDEX lease_of_queue ON lease (environment_id, queue);
 CREATE TABLE wait (                                                      -- status waiting; any one of them wakes
     run_id             text NOT NULL,
     key                text NOT NULL,
-    kind               text NOT NULL CHECK (kind IN ('timer', 'children', 'retry', 'token')),
+    kind               text NOT NULL CHECK (kind IN ('timer', 'children', 'retry', 'token', 'permit')),
     due_at             timestamptz,
     spawn_key          text,
     token_id           text,
     PRIMARY KEY (run_id, key),
     CHECK ((kind IN ('timer', 'retry')) = (due_at IS NOT NULL)),
-    CHECK ((kind = 'children') = (spawn_key IS NOT NULL)),
+    CHECK ((kind IN ('children', 'permit')) = (spawn_key IS NOT NULL)),
     CHECK ((kind = 'token') = (token_id IS NOT NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX wait_due ON wait (due_at) WHERE due_at IS NOT NULL;
@@ -275,6 +275,47 @@ CREATE TABLE notice (
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX notice_due ON notice (target, due_at) WHERE due_at IS NOT NULL;
 
+-- ── what runs share by name ────────────────────────────────────────────────────────────────────────────────────────
+
+-- A semaphore, a limiter or a breaker. Moments are seconds since the epoch, as in `checkpoint`.
+CREATE TABLE guard (
+    environment_id     text NOT NULL REFERENCES environment,
+    kind               text NOT NULL CHECK (kind IN ('semaphore', 'limiter', 'breaker')),
+    name               text NOT NULL CHECK (name <> ''),
+    amount             double precision NOT NULL CHECK (amount > 0),
+    period             double precision NOT NULL CHECK (period >= 0),
+    cool_down          double precision NOT NULL CHECK (cool_down >= 0),
+    task_id            text NOT NULL,                                    -- the task that set these
+    full_at            double precision NOT NULL DEFAULT 0,              -- limiter: when its bucket is full again
+    failures           double precision[] NOT NULL DEFAULT '{}',         -- breaker: when; those that still count
+    opened_at          double precision,                                 -- breaker: null is closed
+    probing_since      double precision,                                 -- breaker: the one that is let through
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (environment_id, kind, name),
+    CHECK (kind = 'breaker' OR opened_at IS NULL),
+    CHECK (probing_since IS NULL OR opened_at IS NOT NULL)
+) WITH (fillfactor = 50);
+
+-- What a run holds of a guard, or waits for. What is held is counted here, never by a number that could leak.
+CREATE TABLE permit (
+    run_id             text NOT NULL,
+    key                text NOT NULL,                                    -- of the journal entry by which it asked
+    environment_id     text NOT NULL,
+    kind               text NOT NULL,
+    name               text NOT NULL,
+    number             bigint GENERATED ALWAYS AS IDENTITY,              -- order of asking, for FIFO
+    asked_at           double precision NOT NULL DEFAULT extract(epoch FROM clock_timestamp()),
+    weight             double precision NOT NULL,
+    granted_at         double precision,                                 -- limiter: perhaps in the future
+    retry_at           double precision,
+    refusal            text,
+    probe              boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (run_id, key),
+    CHECK (granted_at IS NULL OR refusal IS NULL)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX permit_of_guard ON permit (environment_id, kind, name, number);
+
 -- ── history: append-only ───────────────────────────────────────────────────────────────────────────────────────────
 
 CREATE TABLE checkpoint (
@@ -282,7 +323,7 @@ CREATE TABLE checkpoint (
     seq                integer NOT NULL CHECK (seq >= 0),
     key                text NOT NULL,
     kind               text NOT NULL CHECK (kind IN ('step', 'timer', 'spawn', 'children', 'named', 'order', 'token',
-                                                                  'answer')),
+                                                                  'answer', 'permit')),
     outcome            text NOT NULL CHECK (outcome IN ('value', 'error', 'canceled')),
     -- Seconds since the epoch, to the last bit: replay tells the time by them, and timestamptz would round.
     at                 double precision NOT NULL,

@@ -55,6 +55,10 @@ SELECT id FROM made
 -- Where these runs stand in their trees, for their new children.
 SELECT id, root_id, depth FROM run WHERE environment_id = $1 AND id = ANY($2)
 
+-- name: tasks
+-- Of which tasks these runs are.
+SELECT id, task_id FROM run WHERE id = ANY($1)
+
 -- name: share
 -- The same, holding off a cancel until the new children are committed.
 SELECT id, status, root_id, depth FROM run WHERE environment_id = $1 AND id = ANY($2) ORDER BY depth, id FOR SHARE
@@ -62,19 +66,22 @@ SELECT id, status, root_id, depth FROM run WHERE environment_id = $1 AND id = AN
 -- name: lock
 -- Locks runs in the house order.
 SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
-       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace
+       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace,
+       EXISTS (SELECT FROM permit WHERE permit.run_id = run.id OFFSET 0) AS has_permits
 FROM run WHERE id = ANY($1) ORDER BY depth, id FOR NO KEY UPDATE
 
 -- name: lock_free
 -- The same, passing over runs that somebody else has: what time does can be done a moment later.
 SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
-       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace
+       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace,
+       EXISTS (SELECT FROM permit WHERE permit.run_id = run.id OFFSET 0) AS has_permits
 FROM run WHERE id = ANY($1) ORDER BY depth, id FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: lock_family
 -- Locks runs that are about to end, together with whoever may wait for them: their parents, and forks that adopted them.
 SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
-       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace
+       crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace,
+       EXISTS (SELECT FROM permit WHERE permit.run_id = run.id OFFSET 0) AS has_permits
 FROM run
 WHERE id IN (
     SELECT unnest($1::text[])
@@ -172,6 +179,7 @@ WITH done AS (
     JOIN lease ON lease.run_id = f.id AND lease.epoch = f.epoch
     WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
       AND run.parent_id IS NULL AND run.cancel_grace IS NULL
+      AND NOT EXISTS (SELECT FROM permit WHERE permit.run_id = run.id OFFSET 0)
     RETURNING run.id, run.environment_id, run.queue, run.attempt
 ), freed AS (
     DELETE FROM lease USING done WHERE lease.run_id = done.id

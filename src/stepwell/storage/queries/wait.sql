@@ -54,6 +54,14 @@ LIMIT $1
 SELECT wait.run_id FROM wait LEFT JOIN token ON token.id = wait.token_id
 WHERE wait.token_id IS NOT NULL AND token.status IS DISTINCT FROM 'waiting' LIMIT $1
 
+-- name: permits_over
+-- Sweep: runs that wait for a permit which is granted, refused or gone.
+SELECT run_id FROM wait
+WHERE kind = 'permit' AND NOT EXISTS (
+    SELECT FROM permit WHERE permit.run_id = wait.run_id AND permit.key = wait.spawn_key
+                         AND granted_at IS NULL AND refusal IS NULL)
+LIMIT $1
+
 -- name: satisfied
 -- Of these waiting runs, locked by now: which wait of each is satisfied, the one due first. The OFFSETs keep the planner
 -- from reading all runs into a hash.
@@ -67,7 +75,10 @@ WHERE wait.run_id = ANY($1) AND (
         WHERE child.open_child_of = coalesce(adoption.parent_id, wait.run_id) AND child.spawn_key = wait.spawn_key
         OFFSET 0)
     OR wait.kind = 'token' AND NOT EXISTS (
-        SELECT FROM token WHERE token.id = wait.token_id AND token.status = 'waiting' OFFSET 0))
+        SELECT FROM token WHERE token.id = wait.token_id AND token.status = 'waiting' OFFSET 0)
+    OR wait.kind = 'permit' AND NOT EXISTS (
+        SELECT FROM permit WHERE permit.run_id = wait.run_id AND permit.key = wait.spawn_key
+                             AND permit.granted_at IS NULL AND permit.refusal IS NULL OFFSET 0))
 ORDER BY wait.run_id, wait.due_at NULLS FIRST, wait.key
 
 -- name: next_due
