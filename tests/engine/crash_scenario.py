@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from stepwell.engine import (
     heartbeat,
     logs,
     metadata,
+    notices,
     observe,
     permits,
     promote,
@@ -40,14 +42,19 @@ from stepwell.engine import (
     replay,
     reschedule,
     rescue,
+    schedules,
     suspend,
+    tick,
     tokens,
     wake,
 )
 from stepwell.engine.checkpoint import write_journal
 from stepwell.errors import Conflict, NotFound
 from stepwell.model.child import TriggerOptions
+from stepwell.model.notice import Notice
 from stepwell.model.permit import PermitChange, Terms
+from stepwell.model.schedule import ScheduleDeclaration
+from stepwell.model.timetable import timetable
 from stepwell.model.token import TokenSpec, token_id
 from stepwell.model.trigger import TriggerRequest
 from stepwell.model.wait import Wait
@@ -64,8 +71,9 @@ FOR_CHILDREN = Wait("/|children#0", "children", spawn_key=KEY)
 class Life:
     """What has been done so far, as another process can read it."""
 
-    def __init__(self, db: Database, slug: str, memory: Path) -> None:
+    def __init__(self, db: Database, chapter: Chapter, slug: str, memory: Path) -> None:
         self.db = db
+        self.chapter = chapter
         self.slug = slug
         self.worker = f"worker-of-{slug}"
         self.memory = memory
@@ -74,7 +82,7 @@ class Life:
     async def live(self) -> None:
         environment = await environments.ensure_environment(self.db, self.slug)
         self.world = World(self.db, environment.id, self.worker)
-        for number, step in enumerate(STEPS):
+        for number, step in enumerate(self.chapter):
             if number >= self.known["done"]:
                 await step(self)
                 self.known["done"] = number + 1
@@ -226,7 +234,7 @@ async def asked(life: Life) -> None:
     life.known["token"] = token_id(run_id, "/|token#0")
 
 
-async def waiting(life: Life) -> None:
+async def held_open(life: Life) -> None:
     wait = Wait("/|token.answer#0", "token", token_id=life.known["token"])
     await life.must(suspend.suspend(life.db, life.worker, [Suspend(*life.lease("asking"), [wait])]))
 
@@ -247,6 +255,63 @@ async def answered(life: Life) -> None:
     await tokens.time_out_due(life.db)
     for name, status in (("token", "completed"), ("outside", "canceled"), ("late", "timed_out")):
         assert (await tokens.get(life.db, life.world.environment_id, life.known[name])).status == status
+
+
+async def announced(life: Life) -> None:
+    made, _ = await tokens.create(life.db, life.world.environment_id, TokenSpec(), request_key="announced")
+    life.known["announced"] = made.id
+
+
+async def planned(life: Life) -> None:
+    await notices.plan(life.db, lambda *_: ["hook", "mail", "chat"], 0.0, 1000)
+    assert len(await notices.of_token(life.db, life.known["announced"])) == 3
+
+
+async def taken(life: Life) -> None:
+    for target in ("hook", "mail", "chat"):
+        due = [parcel.notice for parcel in await notices.claim(life.db, target, 1000, 0.0)]
+        [mine] = [each for each in due if each.token_id == life.known["announced"]]
+        life.known[target] = msgspec.to_builtins(mine)
+
+
+async def tried_to_deliver(life: Life) -> None:
+    hook, mail, chat = (msgspec.convert(life.known[target], Notice) for target in ("hook", "mail", "chat"))
+    await notices.delivered(life.db, hook)
+    await notices.postpone(life.db, mail, 60.0, "nobody there")
+    await notices.give_up(life.db, chat, "no such channel")
+    found = {each.target: each.outcome for each in await notices.of_token(life.db, life.known["announced"])}
+    assert found == {"hook": "delivered", "mail": None, "chat": "failed"}, found
+
+
+async def scheduled(life: Life) -> None:
+    declaration = ScheduleDeclaration("hourly", timetable(every=3600.0))
+    made, _ = await schedules.create(life.db, life.world.environment_id, "plain", declaration)
+    life.known["schedule"], life.known["tick"] = made.id, time.time() - 1
+
+
+async def ticked(life: Life) -> None:
+    due, at = life.known["schedule"], life.known["tick"]
+    await life.world.sql("UPDATE schedule SET next_tick = $2, look_at = $2 WHERE id = $1", due, at)
+    await tick.tick_due(life.db)
+    [only] = await schedules.ticks(life.db, life.world.environment_id, due)
+    assert (only.at, only.outcome) == (at, "triggered")
+
+
+async def stopped_and_made_up_for(life: Life) -> None:
+    environment_id, schedule_id = life.world.environment_id, life.known["schedule"]
+    await schedules.pause(life.db, environment_id, schedule_id)
+    await schedules.resume(life.db, environment_id, schedule_id)
+    changed = ScheduleDeclaration("hourly", timetable(every=1800.0))
+    await schedules.update(life.db, environment_id, schedule_id, "plain", changed)
+    begin = life.known["tick"] // 1800 * 1800 - 1800
+    await schedules.backfill(life.db, environment_id, schedule_id, begin, begin + 1800)
+    made = [each for each in await schedules.ticks(life.db, environment_id, schedule_id) if each.outcome == "triggered"]
+    assert len(made) == 3, made
+
+
+async def unscheduled(life: Life) -> None:
+    with contextlib.suppress(NotFound):
+        await schedules.delete(life.db, life.world.environment_id, life.known["schedule"])
 
 
 async def guarded(life: Life) -> None:
@@ -276,62 +341,76 @@ async def keyed(life: Life) -> None:
     await environments.revoke_key(life.db, environment.id, key.id)
 
 
-STEPS: list[Callable[[Life], Awaitable[None]]] = [
-    lambda life: life.say_hello(),
-    lambda life: life.trigger("parent"),
-    lambda life: life.claim("parent"),
-    spawned,
-    annotated,
-    suspended,
-    lambda life: life.claim("a", "b"),
-    lambda life: finished(life, "a", output=b"1"),
-    retried,
-    woken,
-    lambda life: life.claim("b"),
-    lambda life: finished(life, "b", output=b"2"),
-    lambda life: life.expect("parent", "queued"),
-    lambda life: life.claim("parent"),
-    released,
-    lambda life: life.claim("parent"),
-    rescued,
-    lambda life: life.claim("parent"),
-    lambda life: finished(life, "parent", output=b"3"),
-    lambda life: life.expect("parent", "completed"),
-    lambda life: life.trigger("limited", "shared"),
-    lambda life: life.claim("limited"),
-    lambda life: finished(life, "limited", output=b"4"),
-    delayed,
-    promoted,
-    expired,
-    batched,
-    canceled,
-    lambda life: life.trigger("cleaner"),
-    lambda life: life.trigger("stubborn"),
-    lambda life: life.claim("cleaner", "stubborn"),
-    lambda life: asked_to_end(life, "cleaner"),
-    lambda life: asked_to_end(life, "stubborn"),
-    lambda life: finished(life, "cleaner", canceled=True),
-    lambda life: life.expect("cleaner", "canceled"),
-    given_up,
-    died,
-    redriven,
-    forked,
-    lambda life: life.trigger("asking"),
-    lambda life: life.claim("asking"),
-    asked,
-    waiting,
-    asked_from_outside,
-    answered,
-    guarded,
-    lambda life: finished(life, "guarded", output=b"5"),
-    forgotten,
-    keyed,
-]
+Chapter = tuple[Callable[[Life], Awaitable[None]], ...]
+# Each is a story of its own, so that a kill in one does not make the others be told again.
+CHAPTERS: tuple[Chapter, ...] = (
+    (
+        lambda life: life.say_hello(),
+        lambda life: life.trigger("parent"),
+        lambda life: life.claim("parent"),
+        spawned,
+        annotated,
+        suspended,
+        lambda life: life.claim("a", "b"),
+        lambda life: finished(life, "a", output=b"1"),
+        retried,
+        woken,
+        lambda life: life.claim("b"),
+        lambda life: finished(life, "b", output=b"2"),
+        lambda life: life.expect("parent", "queued"),
+        lambda life: life.claim("parent"),
+        released,
+        lambda life: life.claim("parent"),
+        rescued,
+        lambda life: life.claim("parent"),
+        lambda life: finished(life, "parent", output=b"3"),
+        lambda life: life.expect("parent", "completed"),
+        forked,
+    ),
+    (
+        lambda life: life.say_hello(),
+        lambda life: life.trigger("limited", "shared"),
+        lambda life: life.claim("limited"),
+        lambda life: finished(life, "limited", output=b"4"),
+    ),
+    (lambda life: life.say_hello(), delayed, promoted, expired),
+    (lambda life: life.say_hello(), batched, canceled),
+    (
+        lambda life: life.say_hello(),
+        lambda life: life.trigger("cleaner"),
+        lambda life: life.trigger("stubborn"),
+        lambda life: life.claim("cleaner", "stubborn"),
+        lambda life: asked_to_end(life, "cleaner"),
+        lambda life: asked_to_end(life, "stubborn"),
+        lambda life: finished(life, "cleaner", canceled=True),
+        lambda life: life.expect("cleaner", "canceled"),
+        given_up,
+    ),
+    (lambda life: life.say_hello(), died, redriven),
+    (
+        lambda life: life.say_hello(),
+        lambda life: life.trigger("asking"),
+        lambda life: life.claim("asking"),
+        asked,
+        held_open,
+        asked_from_outside,
+        answered,
+    ),
+    (lambda life: life.say_hello(), announced, planned, taken, tried_to_deliver),
+    (lambda life: life.say_hello(), scheduled, ticked, stopped_and_made_up_for, unscheduled),
+    (
+        lambda life: life.say_hello(),
+        guarded,
+        lambda life: finished(life, "guarded", output=b"5"),
+        forgotten,
+    ),
+    (keyed,),
+)
 
 
-async def live(url: str, slug: str, memory: Path) -> None:
+async def live(url: str, chapter: int, slug: str, memory: Path) -> None:
     async with await Database.connect(url, max_size=2) as db:
-        await Life(db, slug, memory).live()
+        await Life(db, CHAPTERS[chapter], slug, memory).live()
 
 
 async def check(url: str) -> None:
@@ -354,41 +433,50 @@ def in_a_process(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def crash(url: str, slug: str, memory: Path, point: str | None, log: Path | None = None) -> None:
+def crash(url: str, chapter: int, slug: str, memory: Path, point: str | None, log: Path | None = None) -> None:
     crashpoints._active = crashpoints._Plan(point, "kill", str(log) if log else None)
-    asyncio.run(live(url, slug, memory))
+    asyncio.run(live(url, chapter, slug, memory))
 
 
-def tried(url: str, folder: Path, number: int, point: str) -> str:
-    slug, memory = f"life-{number}", folder / f"life-{number}.json"
-    ended = in_a_process(lambda: crash(url, slug, memory, point))
+def tried(url: str, folder: Path, chapter: int, number: int, point: str) -> str:
+    slug, memory = f"life-{chapter}-{number}", folder / f"life-{chapter}-{number}.json"
+    ended = in_a_process(lambda: crash(url, chapter, slug, memory, point))
     if ended != -signal.SIGKILL:
         return f"was not killed but ended with {ended}"
     if in_a_process(lambda: asyncio.run(check(url))):
         return "left something torn"
-    if in_a_process(lambda: asyncio.run(live(url, slug, memory))):
+    if in_a_process(lambda: asyncio.run(live(url, chapter, slug, memory))):
         return "could not go on"
     return "left something torn at the end" if in_a_process(lambda: asyncio.run(check(url))) else "ok"
 
 
+def recorded(url: str, folder: Path, chapter: int) -> list[list[str]]:
+    """The points that a chapter passes, as [verb, phase, how often]."""
+    log = folder / f"points-{chapter}"
+    if in_a_process(lambda: crash(url, chapter, f"recorded-{chapter}", folder / f"recorded-{chapter}", None, log)):
+        print(f"recording of chapter {chapter}: failed")
+    return [line.split(":") for line in log.read_text().split()]
+
+
 def main(url: str, nth: int, of: int) -> None:
+    """Each verb is killed in the first chapter that has it."""
+    known = {"test"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if in_a_process(lambda: crash(url, "recorded", folder / "recorded.json", None, folder / "points")):
-            print("recording: failed")
-            return
-        recorded = [line.split(":") for line in (folder / "points").read_text().split()]
-        names = sorted({name for name, _, _ in recorded} - {"test"})
-        # A statement that is a transaction by itself has nothing between its execution and its commit.
-        points = [
-            f"{name}:{phase}:1"
-            for name in names
-            for phase in PHASES
-            if [name, phase, "1"] in recorded or phase != "after_exec"
-        ]
-        for number, point in enumerate(points):
-            if number % of == nth:
-                print(f"{point} {tried(url, folder, number, point)}", flush=True)
+        for chapter in range(len(CHAPTERS)):
+            passed = recorded(url, folder, chapter)
+            names = sorted({verb for verb, _, _ in passed} - known)
+            known |= set(names)
+            # A statement that is a transaction by itself has nothing between its execution and its commit.
+            points = [
+                f"{verb}:{phase}:1"
+                for verb in names
+                for phase in PHASES
+                if [verb, phase, "1"] in passed or phase != "after_exec"
+            ]
+            for number, point in enumerate(points):
+                if number % of == nth:
+                    print(f"{point} {tried(url, folder, chapter, number, point)}", flush=True)
 
 
 if __name__ == "__main__":
