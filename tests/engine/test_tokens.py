@@ -159,7 +159,7 @@ async def test_a_canceled_token_wakes_its_run_and_takes_no_answer(world: World) 
 
 async def test_a_token_of_a_run_that_ended_takes_no_answer_and_is_closed(world: World) -> None:
     attempt, token = await asking(world)
-    await cancel.cancel(world.db, world.environment_id, attempt.run_id)
+    await cancel.cancel(world.db, world.environment_id, attempt.run_id, grace=0)
     with pytest.raises(Conflict, match="was canceled by the end of its run"):
         await complete(world, token)
     assert await tokens.time_out_due(world.db) == 1
