@@ -28,7 +28,7 @@ async def work(i: int) -> int:
 
 
 @task(durability="relaxed")
-async def many(n: int) -> int:
+async def many_steps(n: int) -> int:
     return sum([await work(i) for i in range(n)])
 
 
@@ -45,7 +45,7 @@ async def branches() -> list[int]:
 @task(durability="relaxed")
 async def visible() -> list[Any]:
     before = [await work(0), await work(1)]
-    child = await many.trigger(n=0)
+    child = await many_steps.trigger(n=0)
     await work(2)
     await checkpoint("kept", before=before)
     return [await work(3), bool(child.id)]
@@ -69,7 +69,7 @@ def test_steps_run_ahead_of_the_store_and_the_end_waits_for_it() -> None:
         ran.clear()
         store = Store()
         store.hold()
-        running = asyncio.ensure_future(attempt_of(many, store, args=(20,)).run())
+        running = asyncio.ensure_future(attempt_of(many_steps, store, args=(20,)).run())
         await settled()
         before = list(ran), running.done(), len(store.entries)
         store.release()
@@ -87,7 +87,7 @@ def test_a_run_that_is_far_ahead_waits() -> None:
         ran.clear()
         store = Store()
         store.hold()
-        running = asyncio.ensure_future(attempt_of(many, store, args=(1000,)).run())
+        running = asyncio.ensure_future(attempt_of(many_steps, store, args=(1000,)).run())
         await settled()
         ahead = len(ran)
         store.release()
@@ -140,7 +140,7 @@ def test_a_lost_lease_ends_it_and_the_tail_runs_again_in_the_next_life() -> None
     async def live() -> Any:
         ran.clear()
         store = Store()
-        attempt = attempt_of(many, store, args=(300,))
+        attempt = attempt_of(many_steps, store, args=(300,))
 
         def refuse(entries: Sequence[Checkpoint], _: object) -> None:
             if entries[-1].seq > 150:
@@ -160,7 +160,7 @@ def test_a_lost_lease_ends_it_and_the_tail_runs_again_in_the_next_life() -> None
         ran.clear()
         again = Store()
         again.entries = list(store.entries)
-        return await attempt_of(many, again, store.entries, args=(300,)).run(), again
+        return await attempt_of(many_steps, again, store.entries, args=(300,)).run(), again
 
     outcome, again = lives(resume)
     assert isinstance(outcome, Completed)
@@ -176,7 +176,7 @@ def test_a_refused_write_ends_the_attempt() -> None:
             raise CheckpointError("no such thing is stored here")
 
         store.refuse = refuse
-        return await attempt_of(many, store, args=(3,)).run()
+        return await attempt_of(many_steps, store, args=(3,)).run()
 
     outcome = lives(live)
     assert isinstance(outcome, Failed)
@@ -188,7 +188,7 @@ def test_a_refused_trigger_is_an_error_that_the_task_gets() -> None:
     async def spawner() -> str:
         await work(1)
         try:
-            await many.trigger(n=0)
+            await many_steps.trigger(n=0)
         except NotFound as error:
             return error.message
         return "triggered"
@@ -208,7 +208,7 @@ def test_a_refused_trigger_is_an_error_that_the_task_gets() -> None:
     assert b"no such task" in outcome.output
 
 
-@pytest.mark.parametrize(("what", "args"), [(many, (6,)), (branches, ()), (visible, ()), (naps, ())])
+@pytest.mark.parametrize(("what", "args"), [(many_steps, (6,)), (branches, ()), (visible, ()), (naps, ())])
 def test_a_relaxed_run_survives_a_crash_after_every_entry(what: Any, args: tuple[Any, ...]) -> None:
     check_every_prefix_sync(what, *args, effects=effects)
 
@@ -248,5 +248,5 @@ def test_the_option_is_checked() -> None:
         @task(id="lax", durability="lax")  # type: ignore[call-overload]
         async def lax() -> None: ...
 
-    assert many.durability == "relaxed"
-    assert run_task_sync(many, 3).value == 3
+    assert many_steps.durability == "relaxed"
+    assert run_task_sync(many_steps, 3).value == 3

@@ -65,7 +65,7 @@ def delay(headers: Any, **options: Any) -> float | None:
         ({}, None),
         (None, None),
         (["retry-after", "3"], None),
-        ({"retry-after": object()}, None),
+        ({"retry-after": ["0"]}, None),
     ],
     ids=str,
 )
