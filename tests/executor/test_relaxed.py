@@ -27,12 +27,12 @@ async def work(i: int) -> int:
     return i
 
 
-@task(durability="relaxed")
+@task(id="relaxed-many-steps", durability="relaxed")
 async def many_steps(n: int) -> int:
     return sum([await work(i) for i in range(n)])
 
 
-@task(durability="relaxed")
+@task(id="relaxed-branches", durability="relaxed")
 async def branches() -> list[int]:
     async def one(i: int) -> int:
         first = await work(i)
@@ -42,7 +42,7 @@ async def branches() -> list[int]:
     return await asyncio.gather(*(one(i) for i in range(3)))
 
 
-@task(durability="relaxed")
+@task(id="relaxed-visible", durability="relaxed")
 async def visible() -> list[Any]:
     before = [await work(0), await work(1)]
     child = await many_steps.trigger(n=0)
@@ -51,7 +51,7 @@ async def visible() -> list[Any]:
     return [await work(3), bool(child.id)]
 
 
-@task(durability="relaxed")
+@task(id="relaxed-naps", durability="relaxed")
 async def naps() -> int:
     await work(0)
     await sleep("1h")

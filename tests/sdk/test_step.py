@@ -110,7 +110,7 @@ def test_the_options_are_kept_in_seconds() -> None:
     ("options", "message"),
     [
         ({"timout": 1}, "no option 'timout'"),
-        ({"undo": triple}, "no option 'undo'"),
+        ({"undo": 3}, "undo=3"),
         ({"timeout": 0}, "timeout=0"),
         ({"timeout": "soon"}, "timeout: expected a duration"),
         ({"retry": 3}, "retry=3"),

@@ -3,7 +3,7 @@
 A run that never began ends at once. One that has begun may hold something: it gets a request, which its code meets as
 CancelledError at the await where it stands, and a grace for the clean-up, whose steps are journaled like all others.
 A run that waits is woken for it. So "canceled" is the run's status only when nothing of it happens any more; until
-then it is executing or queued. Why it is so: docs/adr/0007.
+then it is executing or queued. Why it is so: docs/adr/0006.
 
 Children go with their parent: those there are when it is asked to end, and those there are when it ends, since it may
 have spawned some in between. They are looked up level by level, in statements after that which took hold of the level.

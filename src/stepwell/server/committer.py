@@ -72,7 +72,10 @@ class Committer(Generic[Item, Outcome]):
                 self._something.clear()
             outcomes = await self._flush([item for item, _ in batch])
             for (_, answer), outcome in zip(batch, outcomes, strict=True):
-                answer(outcome)
+                try:
+                    answer(outcome)
+                except Exception as error:  # noqa: BLE001 - one that cannot be told must not leave all others untold
+                    _log.error("an outcome could not be told", what=self.name, exc_info=error)
 
     async def _flush(self, items: list[Item]) -> Sequence[Outcome | StepwellError]:
         """Commit, again and again while Postgres is away if items are held.

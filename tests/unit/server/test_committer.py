@@ -36,12 +36,24 @@ class Ledger:
         return [LeaseLost("gone") if item < 0 else None for item in items]
 
 
+class Asking:
+    """Submits, and gives the answer as a future."""
+
+    def __init__(self, committer: Committer[int, None]) -> None:
+        self._committer = committer
+
+    def submit(self, item: int) -> asyncio.Future[StepwellError | None]:
+        answer: asyncio.Future[StepwellError | None] = asyncio.get_running_loop().create_future()
+        self._committer.submit(item, answer.set_result)
+        return answer
+
+
 @asynccontextmanager
-async def committing(ledger: Ledger) -> AsyncIterator[Committer[int, None]]:
-    committer: Committer[int, None] = Committer("test", ledger.commit)
+async def committing(ledger: Ledger, gap: float = 0.0) -> AsyncIterator[Asking]:
+    committer: Committer[int, None] = Committer("test", ledger.commit, gap=gap)
     task = asyncio.create_task(committer.run())
     try:
-        yield committer
+        yield Asking(committer)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -105,3 +117,32 @@ async def test_a_fault_that_nobody_knows_but_that_passes_refuses_nothing() -> No
     async with committing(ledger) as committer:
         assert await committer.submit(1) is None
     assert ledger.batches == [[1]]
+
+
+async def test_an_item_that_comes_alone_never_waits_for_others() -> None:
+    ledger = Ledger()
+    async with committing(ledger, gap=3600.0) as committer, asyncio.timeout(10):
+        for item in range(3):
+            assert await committer.submit(item) is None
+    assert ledger.batches == [[0], [1], [2]]
+
+
+async def test_after_a_batch_of_several_the_next_one_gathers_for_the_gap() -> None:
+    ledger, gap = Ledger(), 0.05
+    clock = asyncio.get_running_loop().time
+    async with committing(ledger, gap) as committer:
+        begun = clock()
+        await asyncio.gather(*(committer.submit(item) for item in range(5)))
+        await asyncio.gather(committer.submit(5), committer.submit(6))
+        assert clock() - begun >= gap * 0.99
+    assert ledger.batches == [[0, 1, 2, 3, 4], [5, 6]]
+
+
+async def test_an_answer_that_fails_stops_nobody_else() -> None:
+    ledger = Ledger()
+    committer: Committer[int, None] = Committer("test", ledger.commit)
+    task = asyncio.create_task(committer.run())
+    committer.submit(1, lambda _: 1 / 0)
+    assert await Asking(committer).submit(2) is None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
