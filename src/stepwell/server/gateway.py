@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stepwell.engine import heartbeat, register
+from stepwell.engine import heartbeat, observe, permits, register, tokens
 from stepwell.errors import ApiError, StepwellError
+from stepwell.model.child import ChildOutcome
 from stepwell.model.environment import Environment
+from stepwell.model.permit import PermitAnswer
+from stepwell.model.token import TokenOutcome
 from stepwell.protocol import frames
-from stepwell.protocol.frames import CancelRun, Draining, Hello, LeaseLostNotice, Welcome
-from stepwell.server.children import ChildrenWatch
+from stepwell.protocol.frames import CancelRun, Draining, Frame, Hello, LeaseLostNotice, Welcome
+from stepwell.server.awaited import Awaited
 from stepwell.server.claimer import Claimer, give_back
 from stepwell.server.connection import Connection, send_now
 from stepwell.server.hints import Hints
-from stepwell.server.permits import PermitsWatch
 from stepwell.server.requested import ENDINGS, Requests, Written
 from stepwell.server.settings import Settings
-from stepwell.server.tokenwatch import TokenWatch
 from stepwell.storage.database import Database
 
 HELLO_SECONDS = 10.0
@@ -43,18 +44,16 @@ class Gateway:
         self._hints = hints
         self._connections: dict[str, Connection] = {}
         self._claimers: dict[str, tuple[Claimer, asyncio.Task[None]]] = {}
-        self._children = ChildrenWatch(db, settings.poll)
-        self._tokens = TokenWatch(db, settings.poll)
-        self._permits = PermitsWatch(db, settings.poll)
+        poll = settings.poll
+        self._children = Awaited("children", db, poll, observe.ended_children, _children_ended)
+        self._tokens = Awaited("tokens", db, poll, tokens.closed_tokens, _tokens_closed)
+        self._permits = Awaited("permits", db, poll, permits.answers, _permits_answered)
+        self._awaited = (self._children, self._tokens, self._permits)
         self._watches: list[asyncio.Task[None]] = []
         self._looking: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Gateway:
-        self._watches = [
-            asyncio.create_task(self._children.run(), name="stepwell-children"),
-            asyncio.create_task(self._tokens.run(), name="stepwell-tokens"),
-            asyncio.create_task(self._permits.run(), name="stepwell-permits"),
-        ]
+        self._watches = [asyncio.create_task(each.run(), name="stepwell-awaited") for each in self._awaited]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -179,13 +178,13 @@ class Gateway:
                     case frames.Room(add=add):
                         connection.room = max(0, connection.room + add)
                         self._claimers[connection.environment_id][0].room_came(connection)
-                    case frames.AwaitChildren():
-                        # Its children may be on their way to the database still.
-                        requests.afterwards(frame.run_id, partial(self._children.add, connection, frame))
-                    case frames.AwaitTokens():
-                        requests.afterwards(frame.run_id, partial(self._tokens.add, connection, frame))
-                    case frames.AwaitPermits():
-                        requests.afterwards(frame.run_id, partial(self._permits.add, connection, frame))
+                    case frames.AwaitChildren(run_id=run_id, epoch=epoch, spawn_keys=names):
+                        # What is awaited may be on its way to the database still, here as in the next two.
+                        requests.afterwards(run_id, partial(self._children.add, connection, run_id, epoch, names))
+                    case frames.AwaitTokens(run_id=run_id, epoch=epoch, token_ids=names):
+                        requests.afterwards(run_id, partial(self._tokens.add, connection, run_id, epoch, names))
+                    case frames.AwaitPermits(run_id=run_id, epoch=epoch, keys=names):
+                        requests.afterwards(run_id, partial(self._permits.add, connection, run_id, epoch, names))
                     case Hello():
                         raise ValueError("a second hello")
 
@@ -220,13 +219,24 @@ class Gateway:
     def _forget(self, connection: Connection) -> None:
         if self._connections.get(connection.worker_id) is connection:
             del self._connections[connection.worker_id]
-        self._children.forget(connection)
-        self._tokens.forget(connection)
-        self._permits.forget(connection)
+        for each in self._awaited:
+            each.forget(connection)
         claimer, task = self._claimers[connection.environment_id]
         if claimer.remove(connection):
             task.cancel()
             del self._claimers[connection.environment_id]
+
+
+def _children_ended(run_id: str, ended: Mapping[str, list[ChildOutcome]]) -> list[Frame]:
+    return [frames.ChildrenEnded(run_id, spawn_key, outcomes) for spawn_key, outcomes in ended.items()]
+
+
+def _tokens_closed(run_id: str, closed: Mapping[str, TokenOutcome]) -> list[Frame]:
+    return [frames.TokensClosed(run_id, list(closed.values()))]
+
+
+def _permits_answered(run_id: str, answers: Mapping[str, PermitAnswer]) -> list[Frame]:
+    return [frames.PermitsAnswered(run_id, list(answers.values()))]
 
 
 async def _hello(websocket: WebSocket) -> Hello:
