@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, get_args
 
 import msgspec
 
@@ -114,8 +114,8 @@ def _fields(kind: type[S], task_id: str, times: Times, **more: Any) -> S:
         "cron": given.text("cron"),
         "every": given.duration("every"),
         "timezone": given.text("timezone"),
-        "missed": given.choice("missed", ("skip", "catch_up", "latest")) or "skip",
-        "overlap": given.choice("overlap", ("allow", "skip", "buffer_one", "cancel_other")) or "allow",
+        "missed": given.choice("missed", get_args(Missed)) or "skip",
+        "overlap": given.choice("overlap", get_args(Overlap)) or "allow",
         "catch_up_limit": given.whole("catch_up_limit", smallest=1),
         "jitter": given.duration("jitter", zero=True),
         "pause_after": given.whole("pause_after", smallest=1),

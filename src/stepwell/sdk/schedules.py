@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from stepwell.client.checks import described, epoch_seconds
 from stepwell.client.given import Given
@@ -75,8 +75,8 @@ class Schedule:
         except ConfigError as error:
             raise ConfigError(f"{owner}: {error.message}", hint=error.hint) from None
         policy = SchedulePolicy(
-            missed=given.choice("missed", ("skip", "catch_up", "latest")) or "skip",
-            overlap=given.choice("overlap", ("allow", "skip", "buffer_one", "cancel_other")) or "allow",
+            missed=given.choice("missed", get_args(Missed)) or "skip",
+            overlap=given.choice("overlap", get_args(Overlap)) or "allow",
             catch_up_limit=given.whole("catch_up_limit", smallest=1) or CATCH_UP,
             jitter=given.duration("jitter", zero=True) or 0.0,
             pause_after=given.whole("pause_after", smallest=1),

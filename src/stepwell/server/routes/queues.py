@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from stepwell.engine import observe
-from stepwell.errors import ApiError
 from stepwell.model.queue import Queue
 from stepwell.protocol import operations
-from stepwell.protocol.fleet import PageNumbers, Queues, QueueView
+from stepwell.protocol.fleet import Queues, QueueView
+from stepwell.server.paging import page_numbers, rows_before
 from stepwell.server.requests import Call
-
-LARGEST_PAGE = 100
 
 
 async def list_queues(call: Call) -> Queues:
-    page, size = call.query.page, call.query.per_page
-    if page < 1 or not 1 <= size <= LARGEST_PAGE:
-        raise ApiError(f"expected page from 1 and perPage from 1 to {LARGEST_PAGE}", code="invalid-request")
+    before = rows_before(call.query)
     queues = await observe.queues(call.backend.db, call.environment_id)
-    shown = queues[(page - 1) * size : page * size]
-    numbers = PageNumbers(current_page=page, total_pages=max(1, -(-len(queues) // size)), count=len(queues))
-    return Queues(data=[_view(queue) for queue in shown], pagination=numbers)
+    shown = queues[before : before + call.query.per_page]
+    return Queues(data=[_view(queue) for queue in shown], pagination=page_numbers(call.query, len(queues)))
 
 
 def _view(queue: Queue) -> QueueView:

@@ -14,7 +14,6 @@ from stepwell.model.timetable import Timetable, timetable
 from stepwell.primitives.duration import seconds
 from stepwell.primitives.ids import new_id
 from stepwell.protocol import operations
-from stepwell.protocol.fleet import PageNumbers
 from stepwell.protocol.scheduling import (
     Generator,
     InEnvironment,
@@ -27,9 +26,9 @@ from stepwell.protocol.scheduling import (
     Zones,
 )
 from stepwell.protocol.wire import Id
+from stepwell.server.paging import LARGEST_PAGE, page_numbers, rows_before
 from stepwell.server.requests import Call
 
-LARGEST_PAGE = 100
 _UPCOMING = 10
 
 
@@ -66,12 +65,9 @@ async def delete(call: Call) -> Id:
 
 
 async def list_schedules(call: Call) -> Schedules:
-    page, size = call.query.page, call.query.per_page
-    if page < 1 or not 1 <= size <= LARGEST_PAGE:
-        raise ApiError(f"expected page from 1 and perPage from 1 to {LARGEST_PAGE}", code="invalid-request")
-    found, total = await schedules.page(call.backend.db, call.environment_id, limit=size, skip=(page - 1) * size)
-    numbers = PageNumbers(current_page=page, total_pages=max(1, -(-total // size)), count=total)
-    return Schedules(data=[_view(call, each) for each in found], pagination=numbers)
+    before, size = rows_before(call.query), call.query.per_page
+    found, total = await schedules.page(call.backend.db, call.environment_id, limit=size, skip=before)
+    return Schedules(data=[_view(call, each) for each in found], pagination=page_numbers(call.query, total))
 
 
 async def list_ticks(call: Call) -> Ticks:
