@@ -2,19 +2,26 @@
 
 To ask is an entry, and the answer is another. A permit belongs to the run, not to its process: a run that is resumed
 after a crash goes on with it. An attempt that failed holds nothing, though, and neither does a fork; so before a
-journal is replayed, what it holds at its end is looked for, and taken again where it is gone.
+journal is replayed, what it holds at its end is looked for, and taken again where it is gone: one guard after another,
+in the order in which the task's own lines enter them, so that two runs which take theirs again never wait for each
+other when their code would not.
+
+An attempt that noted what it failed by, and died before its end was known, still holds what it held. Its journal says
+otherwise from there on, so all of that is given back first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from stepwell.errors import BreakerOpen, ConfigError
-from stepwell.executor.journal import AGAIN, Journal
+from stepwell.executor.journal import AGAIN, RETRY, Journal, branch_of
 from stepwell.executor.record import Record
+from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.permit import PermitAnswer, PermitChange, Terms
 from stepwell.model.wait import Wait
 from stepwell.primitives.duration import describe
@@ -63,7 +70,7 @@ class Permits:
     def ask(self) -> bool:
         """Ask to be told, once for each. What is taken again comes before what is new. Whether anything was asked."""
         first = self.taking_again
-        new = [k for k, each in self._awaited.items() if k not in self._asked and not (first and each.deliver)]
+        new = [key for key in (self._first() if first else self._awaited) if key not in self._asked]
         if new:
             self._asked.update(new)
             self._attempt.port.await_permits(new)
@@ -75,8 +82,7 @@ class Permits:
         return latest - self._attempt.loop.time_outside() if self._awaited else 0.0
 
     def waits(self) -> list[Wait]:
-        first = self.taking_again
-        waited = [key for key, each in self._awaited.items() if not (first and each.deliver)]
+        waited = self._first() if self.taking_again else list(self._awaited)
         return [Wait(answer_key(key), "permit", spawn_key=key) for key in waited]
 
     # ---- answers
@@ -104,19 +110,30 @@ class Permits:
     def taking_again(self) -> bool:
         return any(each.deliver is None for each in self._awaited.values())
 
+    def _first(self) -> list[str]:
+        """Of what is taken again, that which comes first: all of one guard."""
+        keys = [key for key, each in self._awaited.items() if each.deliver is None]
+        name = name_of(self._awaited[keys[0]].change)
+        return [key for key in keys if name_of(self._awaited[key].change) == name]
+
     def ready(self) -> bool:
         """Whether the run really holds what its journal says. False: it will be told."""
         if not self._checked:
             self._checked = True
-            for change in held_by(self._attempt.journal):
+            for change in left_over(self._attempt.given.journal, self._attempt.journal, self._attempt.number):
+                self._post(replace(change, verb="return"))
+            for change in in_order(held_by(self._attempt.journal)):
                 self.wait(change, None)
         return not self._awaited or not self.taking_again
 
     def _ask_again(self, change: PermitChange) -> None:
+        self._post(replace(change, verb="ask"))
+
+    def _post(self, change: PermitChange) -> None:
         self._again += 1
         key = f"{AGAIN}#{self._attempt.given.epoch}.{self._again}|{change.key}"
         record = Record(key, "permit", "value")
-        record.permit = replace(change, verb="ask")
+        record.permit = change
         self._attempt.mailbox.post(record)
 
 
@@ -146,5 +163,38 @@ def held_by(journal: Journal) -> list[PermitChange]:
     kept = journal.recorded
     asked = [entry for key, entry in kept.items() if entry.kind == "permit" and f"{key}.return" not in kept]
     granted = [e for e in asked if (answer := kept.get(answer_key(e.key))) is not None and answer.outcome == "value"]
-    changes = [(entry.key, journal.texts.read(entry).value()) for entry in granted]
-    return [PermitChange(key, Terms(*terms)) for key, terms in changes if terms[0] != "limiter"]
+    changes = [_asked(entry, journal) for entry in granted]
+    return [change for change in changes if change.terms.kind != "limiter"]
+
+
+def left_over(entries: Sequence[Checkpoint], journal: Journal, attempt: int) -> list[PermitChange]:
+    """What this very attempt asked for before it noted, as the last thing of its life, what it failed by."""
+    if not entries or not entries[-1].key.startswith(RETRY) or entries[-1].attempt != attempt:
+        return []
+    derived = (".answer", ".return")
+    asks = {e.key: e for e in entries if e.kind == "permit" and not e.nested and not e.key.endswith(derived)}
+    return [_asked(entry, journal) for key, entry in asks.items() if not key.startswith(AGAIN)]
+
+
+def in_order(held: Sequence[PermitChange]) -> list[PermitChange]:
+    """Outer guards before inner ones, in whatever branch; else as they were asked for."""
+    graph: TopologicalSorter[str] = TopologicalSorter()
+    entered: dict[str, list[str]] = {}
+    for change in held:
+        name, branch = name_of(change), branch_of(change.key)
+        outer = [each for path, names in entered.items() if f"{branch}/".startswith(f"{path}/") for each in names]
+        graph.add(name, *(each for each in outer if each != name))
+        entered.setdefault(branch, []).append(name)
+    try:
+        places = {name: place for place, name in enumerate(graph.static_order())}
+    except CycleError:  # they may wait for each other in any order
+        return list(held)
+    return sorted(held, key=lambda change: places[name_of(change)])
+
+
+def name_of(change: PermitChange) -> str:
+    return f"{change.terms.kind}:{change.terms.name}"
+
+
+def _asked(entry: Checkpoint, journal: Journal) -> PermitChange:
+    return PermitChange(entry.key, Terms(*journal.texts.read(entry).value()))  # pyright: ignore[reportArgumentType]

@@ -8,7 +8,7 @@ from typing import Any
 from stepwell import Retry, breaker, ctx, limiter, semaphore, sleep, step, task
 from stepwell.errors import BreakerOpen
 from tests.executor.shapes.leaves import boom, effects, fetch
-from tests.executor.shapes.retries import QUICK, fails_until
+from tests.executor.shapes.retries import QUICK, fails_until, whichever_attempt
 
 gpu = semaphore("gpu", 2)
 single = semaphore("single", 1)
@@ -78,6 +78,15 @@ async def a_retry_takes_its_slot_again() -> Any:
         return [before, await fails_until(3, "inside")]
 
 
+@task(retry=QUICK)
+async def branches_fail_inside_a_semaphore() -> Any:
+    async def branch(i: int) -> Any:
+        async with gpu:
+            return [await fetch(i), await fails_until(1 + i, str(i))]
+
+    return await asyncio.gather(*(branch(i) for i in range(3)))
+
+
 @task
 async def a_limiter_spreads_over_time() -> Any:
     start = ctx.now()
@@ -140,10 +149,13 @@ ALL = [
     a_timeout_while_waiting_for_a_slot,
     it_sleeps_inside_a_semaphore,
     a_retry_takes_its_slot_again,
+    branches_fail_inside_a_semaphore,
     a_limiter_spreads_over_time,
     a_limiter_inside_a_step,
     a_breaker_opens_and_closes,
     a_step_behind_a_breaker,
 ]
+
+ALIKE = {branches_fail_inside_a_semaphore: whichever_attempt}
 
 RACING = {a_step_behind_a_breaker, a_timeout_while_waiting_for_a_slot}
