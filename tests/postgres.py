@@ -31,6 +31,7 @@ FAST = {
     "shared_buffers": "32MB",
     "max_connections": "200",
     "deadlock_timeout": "100ms",
+    "track_commit_timestamp": "on",  # what was committed after what is for tests to see
 }
 
 _numbers = itertools.count(1)

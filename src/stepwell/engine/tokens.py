@@ -106,6 +106,8 @@ async def complete(
     if answer is not None:
         check_size(answer, "the answer", LARGEST)
     asked = await get(db, environment_id, token_id)
+    if asked.status != "waiting" and request_key is None:
+        raise token_closed(asked)  # for good: there is nothing to lock
     if asked.answer_schema is not None and asked.status == "waiting":
         tree = None if answer is None else _decoded(answer, "the answer")
         payloads.check_against(
