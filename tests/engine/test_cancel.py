@@ -16,6 +16,7 @@ from stepwell.model.run import CancelOutcome
 from stepwell.model.trigger import TriggerRequest
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import SetMetadata, StartAttempt
+from stepwell.storage.database import Tx
 from tests.engine.world import FAILURE, LEASE, World, entry, spawn
 
 
@@ -246,7 +247,7 @@ async def write_on(world: World, attempt: StartAttempt) -> None:
     """All that an executor can say of its run, one after the other, until it is told that it has lost it."""
     for seq in range(8):
         first, children = spawn(seq, f"/|map#{seq}", 1)
-        if await world.write(attempt, first, spawns=[children]) is not None:
+        if await world.write(attempt, *((first,) if seq % 2 else (entry(seq),)), spawns=[children][: seq % 2]):
             return
         document = SetMetadata(attempt.run_id, attempt.epoch, b'{"at":%d}' % seq)
         await metadata.set_metadata(world.db, world.worker, [document])
@@ -294,6 +295,45 @@ async def test_nothing_of_a_run_is_committed_after_it_was_canceled_whatever_was_
     assert await world.sql(WRITTEN_AFTER) == []
     assert len(reached) > 2
     assert await world.sql("SELECT FROM run WHERE ended_as IS NULL") == []
+
+
+HELD_UP = (
+    """
+    CREATE FUNCTION held_up() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$
+    """,
+    "CREATE TRIGGER held_up BEFORE INSERT ON checkpoint FOR EACH ROW EXECUTE FUNCTION held_up()",
+)
+BLOCKED = """
+SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+
+
+@pytest.mark.parametrize("spawning", [False, True])
+async def test_a_cancel_waits_for_a_checkpoint_that_is_being_stored(world: World, spawning: bool) -> None:
+    attempt = await world.started()
+    for statement in HELD_UP:
+        await world.sql(statement)
+    first, children = spawn(0, "/|map#0", 1)
+
+    async def blocked(count: int) -> None:
+        while not canceling.done() and (await world.sql(BLOCKED))[0]["n"] < count:
+            await asyncio.sleep(0.005)
+
+    async def hold_up(tx: Tx) -> None:
+        nonlocal writing, canceling
+        await tx.execute("SELECT pg_advisory_xact_lock(4711)")
+        writing = asyncio.create_task(world.write(attempt, first, spawns=[children][:spawning]))
+        await blocked(1)
+        canceling = asyncio.create_task(asked(world, attempt.run_id, grace=0))
+        await blocked(2)
+
+    placeholder: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    writing, canceling = placeholder, placeholder
+    await world.db.transact("hold_up", hold_up)
+    assert await writing is None
+    assert (await canceling).won
+    assert await world.sql(WRITTEN_AFTER) == []
 
 
 async def test_cancel_races_claim_and_no_lease_is_left(world: World) -> None:
