@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock | cksu
 PY     ?= $(shell command -v python3.11 || command -v python3)
 # The dependencies of the project and of every extra that a checkout uses.
 EXTRAS := --extra dev --extra test --extra docs
+# Tests and measurements start hundreds of processes. They find compiled modules, as those of an installed package do.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test pythons check format-check lint types imports fmt demo bench docs chaos lock clean
@@ -22,7 +24,7 @@ $(STAMP):
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PY) is too old: Stepwell needs Python 3.11 or newer. Name another one with: make setup PY=..."; exit 1; }
 	@test -x $(PYTHON) || $(PY) -m venv $(VENV) || { rm -rf $(VENV); echo "Could not make $(VENV) with $(PY). On Debian: apt-get install python3-venv"; exit 1; }
 	@test -x $(VENV)/bin/uv || $(PYTHON) -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)/bin/uv pip install --quiet --python $(PYTHON) --require-hashes -r requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(PYTHON) --compile-bytecode --require-hashes -r requirements.lock
 	$(VENV)/bin/uv pip install --quiet --python $(PYTHON) --no-deps --editable .
 	@rm -f $(VENV)/.installed-*
 	@touch $@

@@ -1,21 +1,29 @@
-"""The one WebSocket to the server: kept up for ever, everything queued leaves as one message."""
+"""The one WebSocket to the server: kept up for ever, everything queued leaves as one message.
+
+aiohttp takes longer to import than all of the worker. So that is done in `prepare`, while another process imports the user's
+modules.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import aiohttp
 import msgspec
 
 from stepwell.errors import ConfigError, Unauthorized
 from stepwell.primitives.backoff import backoff_delay
 from stepwell.protocol import frames
 from stepwell.protocol.frames import Frame, Hello, Welcome
+
+if TYPE_CHECKING:
+    import aiohttp
 
 PATH = "/api/v1/worker"
 MESSAGE = 1024 * 1024
@@ -61,6 +69,11 @@ class Connection:
         self._was_connected = False
         self.connected = False
 
+    @staticmethod
+    def prepare() -> None:
+        """Have the library ready for `run`."""
+        importlib.import_module("aiohttp")
+
     def send(self, frame: Frame) -> bool:
         """Queue a frame. False, and nothing is kept, while there is no connection."""
         if self.connected:
@@ -76,6 +89,8 @@ class Connection:
             Unauthorized: the server does not know the key. ConfigError: it will never welcome this worker. Both only
                 before the first welcome; later the worker goes on trying: it may hold results.
         """
+        import aiohttp
+
         failures = 0
         headers = {"Authorization": f"Bearer {self._api_key}"}
         async with aiohttp.ClientSession(headers=headers) as session:
@@ -104,6 +119,8 @@ class Connection:
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         """One connection, from the handshake to its end."""
+        import aiohttp
+
         try:
             websocket = await session.ws_connect(
                 self._url,
@@ -141,19 +158,23 @@ class Connection:
                 self._empty.set()
 
     async def _first_message(self, websocket: aiohttp.ClientWebSocketResponse) -> list[frames.ToWorker]:
+        from aiohttp import WSMsgType
+
         message = await websocket.receive(_WELCOME_SECONDS)
-        if message.type is aiohttp.WSMsgType.BINARY:
+        if message.type is WSMsgType.BINARY:
             return frames.to_worker.decode(message.data)
-        if message.type is aiohttp.WSMsgType.CLOSE and message.data == REFUSED and not self._was_connected:
+        if message.type is WSMsgType.CLOSE and message.data == REFUSED and not self._was_connected:
             code, _, reason = str(message.extra).partition(": ")
             raise ConfigError(f"the server refused this worker: {reason or code}", code=code if reason else None)
         raise TurnedAway(f"the server closed the connection ({message.data}): {message.extra}")
 
     async def _attend(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        from aiohttp import WSMsgType
+
         writer = asyncio.create_task(self._write_forever(websocket), name="stepwell-writer")
         try:
             async for message in websocket:
-                if message.type is aiohttp.WSMsgType.BINARY:
+                if message.type is WSMsgType.BINARY:
                     for frame in frames.to_worker.decode(message.data):
                         self._receive(frame)
             if websocket.close_code is not None:  # else it was closed from here

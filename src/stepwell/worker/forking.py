@@ -67,13 +67,37 @@ class ForkServer:
     def executors(self) -> list[Executor]:
         return [executor for executor in self._executors.values() if executor.alive]
 
-    async def start(self) -> Manifest:
-        """Start it and have it import the modules; returns what they declare.
+    def launch(self) -> None:
+        """Start the process; it begins to import the modules."""
+        mine, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        settings = self._settings
+        environment = dict(os.environ) if settings.environment is None else settings.environment
+        # -P: what lies in the working directory must not take the place of a module of ours or of the library.
+        lock = self._presence.descriptor
+        given = [theirs.fileno(), os.getpid(), -1 if lock is None else lock]
+        command = [sys.executable, "-P", "-m", _MODULE, *map(str, given), *settings.modules]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                env=scrubbed(environment, [settings.api_key]) | {"PYTHONHASHSEED": "0"},
+                cwd=settings.directory,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *([] if lock is None else [lock])),
+                start_new_session=True,
+            )
+        mine.setblocking(False)
+        self._socket = mine
+        self._unframer = Unframer()
+        self._loaded = loop.create_future()
+        loop.add_reader(mine, self._readable)
+
+    async def loaded(self) -> Manifest:
+        """What the modules declare, once they are imported.
 
         Raises:
             ImportFailed: they cannot be imported, or declare something wrong.
         """
-        self._launch()
         assert self._loaded is not None
         loaded = await self._loaded
         if loaded.spawn_because:
@@ -135,30 +159,6 @@ class ForkServer:
             self._process.wait()
 
     # ── process ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _launch(self) -> None:
-        mine, theirs = socket.socketpair()
-        loop = asyncio.get_running_loop()
-        settings = self._settings
-        environment = dict(os.environ) if settings.environment is None else settings.environment
-        # -P: what lies in the working directory must not take the place of a module of ours or of the library.
-        lock = self._presence.descriptor
-        given = [theirs.fileno(), os.getpid(), -1 if lock is None else lock]
-        command = [sys.executable, "-P", "-m", _MODULE, *map(str, given), *settings.modules]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                env=scrubbed(environment, [settings.api_key]) | {"PYTHONHASHSEED": "0"},
-                cwd=settings.directory,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *([] if lock is None else [lock])),
-                start_new_session=True,
-            )
-        mine.setblocking(False)
-        self._socket = mine
-        self._unframer = Unframer()
-        self._loaded = loop.create_future()
-        loop.add_reader(mine, self._readable)
 
     async def _ready(self) -> None:
         if self._loaded is None:
@@ -252,7 +252,7 @@ class ForkServer:
         while True:
             self._failures += 1
             await asyncio.sleep(min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(self._failures, 10)))
-            self._launch()
+            self.launch()
             try:
                 assert self._loaded is not None
                 loaded = await self._loaded

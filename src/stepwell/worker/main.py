@@ -82,7 +82,9 @@ class Worker:
         """
         self._presence.enter()
         try:
-            self.manifest = await self._forks.start()
+            self._forks.launch()
+            self._connection.prepare()
+            self.manifest = await self._forks.loaded()
             _log.info("worker %s has the tasks: %s", self.id, _names(self.manifest))
             async with asyncio.TaskGroup() as group:
                 connection = group.create_task(self._connection.run(), name="stepwell-connection")
