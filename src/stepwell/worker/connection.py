@@ -1,7 +1,7 @@
 """The one WebSocket to the server: kept up for ever, everything queued leaves as one message.
 
-aiohttp takes longer to import than all of the worker. So that is done in `prepare`, while another process imports the user's
-modules.
+aiohttp takes longer to import than all of the worker. So that is done in `prepare`, while another process imports the
+user's modules.
 """
 
 from __future__ import annotations
