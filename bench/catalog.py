@@ -205,10 +205,10 @@ WORKLOADS = (
         "w5b",
         "20,000 sleeping runs that wake over 10 s",
         "sleepers",
-        {"n": 20000, "lead": 120.0, "spread": 10.0},
+        {"n": 20000, "lead": 420.0, "spread": 10.0},
         {"n": 2000, "lead": 20.0, "spread": 2.0},
         _SLEEP,
-        limit=420,
+        limit=900,
     ),
     Workload(
         "w6",
