@@ -15,7 +15,7 @@ from stepwell.sdk import registry
 from stepwell.testing import NOBODY, answers, check_every_prefix
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["tasks", "steps", "triggering", "errors", "limits", "tokens", "approvals"]
+PAGES = ["tasks", "steps", "triggering", "admission", "errors", "limits", "tokens", "approvals"]
 
 
 @pytest.fixture(params=PAGES)

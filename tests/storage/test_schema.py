@@ -37,6 +37,9 @@ UNION ALL
 SELECT 'storage', attrelid::regclass::text, attname, attstorage::text, '', '', '', '' FROM pg_attribute
 JOIN pg_class ON pg_class.oid = attrelid AND relnamespace = 'public'::regnamespace AND relkind = 'r'
 WHERE attnum > 0 AND relname <> 'schema_migration'
+UNION ALL
+SELECT 'function', proname, pg_get_functiondef(oid), proacl::text, '', '', '', '' FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace
 ORDER BY 1, 2, 3, 4
 """
 

@@ -66,6 +66,28 @@ class Triggers(Generic[P, R]):
 
         return default_sync_client().send(spec)
 
+    async def trigger_in(self, conn: Any, /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+        """Triggers a run as part of the caller's own Postgres transaction: it is there once that commits, and never was
+        if it is rolled back.
+
+        conn: a connection of asyncpg or psycopg, or a connection or session of SQLAlchemy, in a transaction on the
+        database that holds Stepwell's tables. The environment is that of STEPWELL_API_KEY (or of a `stepwell dev`
+        nearby); without a key, the only one there is.
+
+        Raises as `trigger`, whereupon the transaction is void. ConfigError: there is no open transaction, or the
+        database role may not trigger.
+        """
+        from stepwell.sdk.transactional import trigger_in
+
+        return RunHandle(await trigger_in(conn, self.spec(args, kwargs)))
+
+    def trigger_in_sync(self, conn: Any, /, *args: P.args, **kwargs: P.kwargs) -> BlockingRunHandle[R]:
+        """`trigger_in` for a connection that blocks: of psycopg, SQLAlchemy or Django."""
+        from stepwell.client.blocking_handles import RunHandle
+        from stepwell.sdk.transactional import trigger_in_sync
+
+        return RunHandle(trigger_in_sync(conn, self.spec(args, kwargs)))
+
     @word
     async def batch_trigger(self, payloads: Iterable[Any]) -> BatchHandle[R]:
         """Triggers a run for each payload: a mapping of parameters by name, or the one that is needed, as it is.

@@ -495,3 +495,159 @@ FROM (
     FROM run
 ) AS reason
 WHERE has <> CASE WHEN status IN ('completed', 'failed', 'canceled', 'expired') THEN '' ELSE status END;
+
+-- ── for programs that trigger within their own transaction ─────────────────────────────────────────────────────────
+
+-- Triggers a run as part of the caller's transaction: it is there once that commits, and never was if it does not.
+-- Returns its id, or that of the run which has the idempotency key. options: queue, concurrency_key, priority, delay, ttl,
+-- idempotency_key, idempotency_key_ttl, max_attempts, max_duration, tags, metadata, test; durations are seconds or texts
+-- such as "1h30m", delay may also be a moment. environment: its name or id, or the SHA-256 in hex of one of its API keys;
+-- null if there is only one. Runs with the rights of its owner; docs/guide/admission.md says how to grant it.
+CREATE FUNCTION stepwell_trigger(task text, payload json DEFAULT '{}', options jsonb DEFAULT '{}',
+                                 environment text DEFAULT NULL)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    task_name    ALIAS FOR $1;
+    given        ALIAS FOR $3;
+    asked        ALIAS FOR $4;
+    at           timestamptz := clock_timestamp();
+    environments text[];
+    environment  text;
+    declared     jsonb;
+    queue_name   text;
+    digest       bytea := sha256(convert_to(E'application/json\n' || $2::text, 'UTF8'));
+    given_key    text := given ->> 'idempotency_key';
+    wrong        text;
+    words        text[];
+    due          timestamptz;
+    new_run      text;
+    known_run    text;
+    known_digest bytea;
+    new_number   bigint;
+BEGIN
+    SELECT array_agg(e.id) INTO environments FROM environment AS e
+    WHERE asked IS NULL OR e.slug = asked OR e.id = asked
+        OR length(asked) = 64 AND e.id = (SELECT k.environment_id FROM api_key AS k
+            WHERE encode(k.hash, 'hex') = asked AND k.revoked_at IS NULL AND coalesce(k.expires_at > at, true));
+    IF coalesce(cardinality(environments), 0) <> 1 THEN
+        RAISE EXCEPTION 'there is no environment %', coalesce(quote_literal(left(asked, 80)), 'named, and not just one')
+            USING ERRCODE = 'SW404', DETAIL = 'environment-not-found', HINT = 'name one of: ' ||
+                coalesce((SELECT string_agg(e.slug, ', ' ORDER BY e.slug) FROM environment AS e), 'none is there yet');
+    END IF;
+    environment := environments[1];
+
+    SELECT t.declaration, t.queue INTO declared, queue_name FROM task AS t
+    WHERE t.environment_id = environment AND t.id = task_name;
+    IF declared IS NULL THEN
+        RAISE EXCEPTION 'there is no task %', quote_literal(left(task_name, 80)) USING ERRCODE = 'SW404',
+            DETAIL = 'task-not-found', HINT = 'start a worker whose modules declare it';
+    END IF;
+    IF given ->> 'queue' IS NOT NULL THEN
+        queue_name := given ->> 'queue';
+        IF NOT EXISTS (SELECT FROM queue AS q WHERE q.environment_id = environment AND q.name = queue_name) THEN
+            RAISE EXCEPTION 'there is no queue %', quote_literal(left(queue_name, 80)) USING ERRCODE = 'SW404',
+                DETAIL = 'queue-not-found', HINT = 'declare it with queue(...) in a worker''s modules';
+        END IF;
+    END IF;
+
+    SELECT string_agg(name, ', ') INTO wrong FROM jsonb_object_keys(given) AS name
+    WHERE name NOT IN ('queue', 'concurrency_key', 'priority', 'delay', 'ttl', 'idempotency_key', 'idempotency_key_ttl',
+                       'max_attempts', 'max_duration', 'tags', 'metadata', 'test');
+    words := array(SELECT jsonb_array_elements_text(coalesce(nullif(given -> 'tags', 'null'), '[]')));
+    IF wrong IS NULL THEN
+        SELECT name INTO wrong FROM (
+            SELECT 'tags' AS name, unnest(words) AS word
+            UNION ALL SELECT 'idempotency_key', given_key UNION ALL SELECT 'concurrency_key', given ->> 'concurrency_key'
+        ) AS each WHERE word = '' OR length(word) > 512 OR word ~ '[[:cntrl:]]' LIMIT 1;
+    END IF;
+    IF wrong IS NOT NULL OR cardinality(words) > 50 OR octet_length($2::text) > 10000000
+       OR coalesce(jsonb_typeof(nullif(given -> 'metadata', 'null')), 'object') <> 'object' THEN
+        RAISE EXCEPTION 'trigger of %: wrong options or sizes: %', task_name, coalesce(wrong, 'tags, metadata or payload')
+            USING ERRCODE = 'SW422', DETAIL = 'invalid-request', HINT = 'known options, texts of 1 to 512 characters, '
+                '50 tags, a payload of 10 MB at most, metadata that is an object';
+    END IF;
+
+    new_run := 'run_' || stepwell_new_id(at);
+    IF given_key IS NOT NULL THEN
+        FOR round IN 1..3 LOOP
+            INSERT INTO idempotency AS i (environment_id, task_id, key, run_id, payload_hash, expires_at)
+            VALUES (environment, task_name, given_key, new_run, digest,
+                    at + coalesce(stepwell_seconds(given -> 'idempotency_key_ttl'), interval '30 days'))
+            ON CONFLICT ON CONSTRAINT idempotency_pkey DO UPDATE
+            SET run_id = excluded.run_id, payload_hash = excluded.payload_hash, expires_at = excluded.expires_at
+            WHERE i.expires_at <= at;
+            SELECT i.run_id, i.payload_hash INTO known_run, known_digest FROM idempotency AS i
+            WHERE i.environment_id = environment AND i.task_id = task_name AND i.key = given_key;
+            EXIT WHEN known_run IS NOT NULL;
+        END LOOP;
+        IF known_run IS DISTINCT FROM new_run AND known_digest IS DISTINCT FROM digest THEN
+            RAISE EXCEPTION 'idempotency key % of task % belongs to %, which was triggered with another payload',
+                quote_literal(given_key), quote_literal(task_name), known_run USING ERRCODE = 'SW409',
+                DETAIL = 'idempotency-conflict', HINT = 'use a key that changes with the payload';
+        ELSIF known_run IS DISTINCT FROM new_run THEN
+            RETURN known_run;
+        END IF;
+    END IF;
+
+    IF given ->> 'delay' ~ '^\d{4}-\d\d-\d\d' THEN
+        due := (given ->> 'delay')::timestamptz;
+    ELSE
+        due := at + stepwell_seconds(given -> 'delay');
+    END IF;
+    INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, root_id, concurrency_key, priority,
+                     max_attempts, max_duration, ttl, tags, metadata, idempotency_key, trigger_function, test, created_at,
+                     updated_at, delayed_until, expires_at)
+    SELECT new_run, environment, task_name, queue_name, CASE WHEN due > at THEN 'delayed' ELSE 'queued' END,
+           convert_to($2::text, 'UTF8'), 'application/json', new_run, given ->> 'concurrency_key',
+           coalesce(given ->> 'priority', declared ->> 'priority', '0')::integer,
+           coalesce(given ->> 'max_attempts', declared #>> '{retry,max_attempts}', '3')::integer,
+           coalesce(extract(epoch FROM stepwell_seconds(given -> 'max_duration')), (declared ->> 'max_duration')::float8),
+           lives, array(SELECT tag FROM unnest(
+               array(SELECT jsonb_array_elements_text(declared -> 'tags')) || words) WITH ORDINALITY AS t (tag, place)
+               GROUP BY tag ORDER BY min(place)),
+           convert_to(nullif(given -> 'metadata', 'null')::text, 'UTF8'), given_key, 'trigger',
+           coalesce(given ->> 'test', 'false')::boolean, at, at, due, coalesce(greatest(due, at), at) + lives * interval '1 s'
+    FROM (SELECT coalesce(extract(epoch FROM stepwell_seconds(given -> 'ttl')), (declared ->> 'ttl')::float8) AS lives) AS ttl
+    RETURNING run.number INTO new_number;
+    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
+    SELECT r.id, r.environment_id, r.queue, r.task_id, false, r.priority, r.number, r.expires_at
+    FROM run AS r WHERE r.id = new_run AND r.status = 'queued';
+    INSERT INTO delayed (run_id, due_at) SELECT r.id, r.delayed_until FROM run AS r WHERE r.id = new_run AND r.status = 'delayed';
+    INSERT INTO event (run_id, kind, data)
+    VALUES (new_run, 'triggered', jsonb_strip_nulls(jsonb_build_object('delayed_until', due)));
+    PERFORM pg_notify('stepwell_ready', 'sql ' || environment);  -- sent with the caller's commit, dropped with its rollback
+    RETURN new_run;
+END $$;
+
+-- An id of the time `at` and 80 random bits in Crockford's base 32, as primitives/ids.py makes them.
+CREATE FUNCTION stepwell_new_id(at timestamptz) RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT string_agg(substr('0123456789abcdefghjkmnpqrstvwxyz', substr(bits, place * 5 + 1, 5)::bit(5)::integer + 1, 1),
+                      '' ORDER BY place)
+    FROM (SELECT '00' || floor(extract(epoch FROM at) * 1000)::bigint::bit(48)::text
+                 || ('x' || substr(encode(sha256(uuid_send(gen_random_uuid())), 'hex'), 1, 20))::bit(80)::text AS bits) AS made,
+         generate_series(0, 25) AS place
+$$;
+
+-- Seconds, or a text such as "1h30m". Null of nothing.
+CREATE FUNCTION stepwell_seconds(given jsonb) RETURNS interval LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    found interval := CASE WHEN jsonb_typeof(given) = 'number' THEN (given #>> '{}')::float8 * interval '1 s'
+                           ELSE (given #>> '{}')::interval END;
+BEGIN
+    IF found < interval '0' OR found > interval '100 years' THEN
+        RAISE EXCEPTION 'a duration of %', given USING ERRCODE = 'SW422', DETAIL = 'invalid-request',
+            HINT = '0 seconds to 100 years';
+    END IF;
+    RETURN found;
+END $$;
+
+-- They see the tables beside which they stand, whatever the caller's search_path. Nobody may call what is not granted.
+DO $$
+DECLARE each regprocedure;
+BEGIN
+    FOREACH each IN ARRAY ARRAY['stepwell_trigger(text,json,jsonb,text)', 'stepwell_new_id(timestamptz)',
+                                'stepwell_seconds(jsonb)']::regprocedure[] LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', each, current_schema());
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', each);
+    END LOOP;
+END $$;
