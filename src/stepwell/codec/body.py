@@ -3,6 +3,9 @@
 A body is a document of JSON: the value or the exception, and what the step did to its arguments. It is compressed when
 that helps. A document that repeats most of an earlier one (an agent's growing list of messages) stores only the part
 between their common beginning and their common end, and the `seq` of the earlier entry: bytes stay linear.
+
+What a step with `undo=` came to is marked in the first byte. So the server, to which bodies are bytes, can tell what is
+left to be undone of a run that can do it no more.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from stepwell.codec.text import from_text, to_text
 from stepwell.codec.values import Tree, decode
 from stepwell.errors import CheckpointError
 
-_PLAIN, _DEFLATED, _DELTA = b"j", b"z", b"d"
+_PLAIN, _DEFLATED, _DELTA, _UNDOABLE = b"j", b"z", b"d", b"u"
 _WORTH_DEFLATING = 256
 _DELTA_HEADER = struct.Struct(">III")  # seq of the earlier entry, length of the common beginning, of the common end
 
@@ -79,6 +82,15 @@ def pack(text: bytes) -> bytes:
     return _PLAIN + text
 
 
+def undoable(packed: bytes) -> bytes:
+    """The same, marked as of a completed step that can be undone."""
+    return _UNDOABLE + packed
+
+
+def is_undoable(body: bytes) -> bool:
+    return body[:1] == _UNDOABLE
+
+
 def pack_delta(text: bytes, earlier_seq: int, earlier: bytes) -> bytes | None:
     """A document as it differs from that of an earlier entry, or None when storing it whole is no worse."""
     beginning = _common_beginning(text, earlier)
@@ -96,6 +108,8 @@ def text_of(body: bytes, earlier: Callable[[int], bytes]) -> bytes:
     """
     kind = body[:1]
     try:
+        if kind == _UNDOABLE:
+            return text_of(body[1:], earlier)
         if kind == _PLAIN:
             return body[1:]
         if kind == _DEFLATED:
@@ -112,7 +126,8 @@ def text_of(body: bytes, earlier: Callable[[int], bytes]) -> bytes:
 
 def earlier_seq(body: bytes) -> int | None:
     """The entry that a stored body is a delta of, or None: it stands alone."""
-    return _DELTA_HEADER.unpack_from(body, 1)[0] if body[:1] == _DELTA else None
+    start = 1 if is_undoable(body) else 0
+    return _DELTA_HEADER.unpack_from(body, start + 1)[0] if body[start : start + 1] == _DELTA else None
 
 
 def unpack(body: bytes, stored: Callable[[int], bytes]) -> Body:

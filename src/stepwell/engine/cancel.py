@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stepwell.engine import permits
+from stepwell.engine import permits, undoing
 from stepwell.engine.fence import split
 from stepwell.engine.wake import wake_waiting
 from stepwell.errors import NotFound, StepwellError
@@ -26,6 +26,8 @@ from stepwell.storage.database import Database, Tx
 
 GRACE = 5.0
 """Seconds for the clean-up of a canceled run, unless its task or the call says otherwise."""
+_UNHEARD, _TOO_LONG = "it was canceled without a grace", "its time to clean up was over"
+_DIED = "its process died too often while it cleaned up"
 _BEYOND = 3600.0  # seconds after the grace at which a worker that is alive and has not ended the run is given up
 
 
@@ -80,16 +82,18 @@ async def conclude(db: Database, worker_id: str, frame: Finish) -> StepwellError
             failure = frame.failure
             note = None if failure is None else f"the clean-up failed: {failure.name}: {failure.message[:500]}"
             await _end_with_children(tx, states, [states[frame.run_id]], "finish", note)
-            await note_undoing(tx, frame)
+            await note_undoing(tx, frame, _DIED if frame.crashed else _TOO_LONG)
         return answer
 
     return await db.transact("conclude", body)
 
 
-async def note_undoing(tx: Tx, frame: Finish) -> None:
-    """What the run could not undo makes it a dead letter, however it ended."""
+async def note_undoing(tx: Tx, frame: Finish, otherwise: str) -> None:
+    """What the run could not undo makes it a dead letter, however it ended. otherwise: why, if it does not say so."""
     if frame.not_undone is not None:
-        await run.note_undoing(tx, frame.run_id, [storable(each[:1000]) for each in frame.not_undone[:100]])
+        await undoing.note(tx, frame.run_id, frame.not_undone)
+    else:
+        await undoing.note_left(tx, {frame.run_id: otherwise})
 
 
 async def end_overdue(db: Database, limit: int = 100) -> int:
@@ -115,6 +119,7 @@ async def _give_up(db: Database, run_id: str) -> None:
         states = await run.lock_family(tx, [run_id])
         if run_id in states and run_id in await run.cancel_overdue(tx, None):
             await _end_with_children(tx, states, [states[run_id]], "cancel", "its worker did not end it in time")
+            await undoing.note_left(tx, {run_id: _TOO_LONG})
 
     await db.transact("cancel_give_up", body)
 
@@ -138,6 +143,7 @@ async def _with_children(
     unheard = [state.id for state in level if state.attempt == 0 or order.grace == 0]
     begun = [state for state in level if state.id not in unheard]
     ended = await _end(tx, unheard, order.reason, by)
+    await undoing.note_left(tx, {state.id: _UNHEARD for state in level if state.attempt and state.id in ended})
     asked = await _ask(tx, begun, order, by)
     below_ended, below_asked = await _children(tx, [state.id for state in level], order, by or level[0].id)
     return [*ended, *below_ended], [*asked, *below_asked]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stepwell.engine import undoing
 from stepwell.engine.cancel import run_not_found
 from stepwell.engine.replay import fork_in
 from stepwell.errors import Conflict
@@ -42,7 +43,9 @@ async def redrive(db: Database, environment_id: str, run_id: str, *, from_start:
         assert source is not None
         length = (await checkpoint.lengths(tx, [state]))[state]
         code = source.run.failure.code if source.run.failure else ""
-        again = from_start or length == 0 or code in _FROM_THE_START or source.run.not_undone is not None
+        again = from_start or length == 0 or code in _FROM_THE_START
+        if source.run.not_undone is not None and not again:
+            again = await undoing.was_tried(tx, state)  # what is undone is to be done anew
         triggered = await fork_in(tx, source, None if again else length - 1, {})
         await event.append(tx, [(run_id, "redriven", {"run": triggered.run_id})])
         await event.notify(tx, ready=[environment_id], runs=[run_id])

@@ -95,7 +95,8 @@ async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> lis
         if others:
             await end(tx, others, states, "finish")
         for each in others:
-            await note_undoing(tx, holding[each.state.id][0])
+            if each.status == "failed" and each.after is None:
+                await note_undoing(tx, holding[each.state.id][0], _left_by(each))
         return answers, [holding[run_id][0] for run_id in sorted(canceled)]
 
     answers, canceled = await db.transact("finish", body)
@@ -110,6 +111,11 @@ def _forgive(frame: Finish, states: Mapping[str, RunState], answer: StepwellErro
     state = states.get(frame.run_id)
     told = frame.canceled and state is not None and state.left_by == "cancel" and state.lease_epoch == frame.epoch
     return None if told else answer
+
+
+def _left_by(each: Decision) -> str:
+    """Why a run that failed has not undone what it did, when it does not say so itself."""
+    return f"the run ended before that: {each.failure.code if each.failure else each.status}"
 
 
 # ── deciding ─────────────────────────────────────────────────────────────────

@@ -163,7 +163,7 @@ def _changed(prefix: Sequence[Checkpoint], values: Mapping[int, Any]) -> list[Ch
             fork_entry = _with_value(fork_entry, prefix, values[entry.seq])
         elif earlier in touched:
             touched.add(entry.seq)
-            fork_entry = structs.replace(fork_entry, body=bodies.pack(_text(entry, prefix)))
+            fork_entry = structs.replace(fork_entry, body=_packed(entry, _text(entry, prefix)))
         entries.append(fork_entry)
     return entries
 
@@ -178,7 +178,12 @@ def _with_value(entry: Checkpoint, prefix: Sequence[Checkpoint], value: Any) -> 
         )
     old = bodies.read(_text(entry, prefix))
     text = bodies.document(value_text=dumps(value), arguments=old.arguments, swallowed=old.swallowed)
-    return structs.replace(entry, outcome="value", body=bodies.pack(text))
+    return structs.replace(entry, outcome="value", body=_packed(entry, text))
+
+
+def _packed(entry: Checkpoint, text: bytes) -> bytes:
+    packed = bodies.pack(text)
+    return bodies.undoable(packed) if bodies.is_undoable(entry.body) else packed
 
 
 def _text(entry: Checkpoint, prefix: Sequence[Checkpoint]) -> bytes:

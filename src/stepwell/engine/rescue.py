@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
+from stepwell.engine import undoing
 from stepwell.engine.finish import Decision, counted_crashes, end
 from stepwell.model.failure import Failure
 from stepwell.model.retry import MAX_CRASHES
@@ -68,6 +69,7 @@ async def _take_away(tx: Tx, states: Mapping[str, RunState], lost: Set[str]) -> 
     if doomed:  # children of one that was to be canceled were asked to end with it
         decisions = [_doom(state, crashes[state.id], lengths[state.id]) for state in doomed]
         await end(tx, decisions, states, "rescue")
+        await undoing.note_left(tx, {state.id: "the run lost its workers before that" for state in doomed})
     return [state.id for state in gone]
 
 

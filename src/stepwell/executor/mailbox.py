@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stepwell.codec.body import undoable
 from stepwell.errors import CheckpointError, LeaseLost, StepwellError
 from stepwell.executor.journal import MAX_ENTRIES
 from stepwell.executor.record import Record
@@ -141,6 +142,8 @@ class Mailbox:
             if self._withheld:
                 record.seq, record.at = seq, at
             body = attempt.journal.texts.pack(record.key, seq, record.text)
+            if record.undoable:
+                body = undoable(body)
             entries.append(
                 Checkpoint(
                     seq,

@@ -46,7 +46,9 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     @transparent
     async def one_try(number: int) -> Any:
         nonlocal origin
-        work = partial(run_step, attempt, _Limited(call, number, attempt), try_key(base, number), site, origin=origin)
+        limited = _Limited(call, number, attempt)
+        place, undoable = try_key(base, number), call.options.undo is not None
+        work = partial(run_step, attempt, limited, place, site, origin=origin, undoable=undoable)
         try:
             if call.options.breaker is None:
                 return await work()

@@ -30,9 +30,16 @@ GO = Record("", "step", "value")
 
 @transparent
 async def run_step(
-    attempt: Attempt, work: Work, key: str, site: str, *, kind: CheckpointKind = "step", origin: int | None = None
+    attempt: Attempt,
+    work: Work,
+    key: str,
+    site: str,
+    *,
+    kind: CheckpointKind = "step",
+    origin: int | None = None,
+    undoable: bool = False,
 ) -> Any:
-    """`origin`: where a retry must go back to when this fails, if not to its own entry."""
+    """`origin`: where a retry must go back to when this fails, if not to its own entry. undoable: it has `undo=`."""
     try:
         canceled = False
         if attempt.replaying:
@@ -45,6 +52,7 @@ async def run_step(
             canceled = bool(replayed.requests)
         record = await _record_of(attempt, work, key, site, canceled)
         record.kind = kind
+        record.undoable = undoable and record.outcome == "value"
         record = await turn(attempt, attempt.post(record), origin)
         return record.result()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +18,16 @@ from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("checkpoint")
 Place = tuple[str, int]  # (run id, seq)
+
+
+@dataclass(frozen=True, slots=True)
+class DoneOrUndone:
+    """An entry of a step that can be undone, or of a try to undo one. key: the same for all tries."""
+
+    key: str
+    name: str
+    is_undo: bool
+    completed: bool
 
 
 async def insert(tx: Tx, entries: Sequence[tuple[str, int, Checkpoint, bytes]]) -> set[Place]:
@@ -105,6 +116,16 @@ async def page(tx: Tx, run_id: str, after: int, limit: int) -> list[Checkpoint]:
 
 async def lengths(tx: Tx, run_ids: Sequence[str]) -> dict[str, int]:
     return {row["run_id"]: row["length"] for row in await tx.fetch(_sql.lengths, list(run_ids))}
+
+
+async def done_or_undone(tx: Tx, run_ids: Sequence[str]) -> dict[str, list[DoneOrUndone]]:
+    """By run, in the order of their journals."""
+    found: dict[str, list[DoneOrUndone]] = {}
+    for row in await tx.fetch(_sql.done_or_undone, list(run_ids)):
+        key, name = row["key"].partition("~")[0], row["key"].rpartition("|")[2].rpartition("#")[0]
+        entry = DoneOrUndone(key, name, row["is_undo"], row["outcome"] == "value")
+        found.setdefault(row["run_id"], []).append(entry)
+    return found
 
 
 async def copy_prefix(tx: Tx, to: str, source: str, last: int) -> None:

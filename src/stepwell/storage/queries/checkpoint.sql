@@ -56,6 +56,14 @@ FROM checkpoint WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
 SELECT f.run_id, coalesce((SELECT max(seq) + 1 FROM checkpoint WHERE checkpoint.run_id = f.run_id), 0) AS length
 FROM unnest($1::text[]) AS f (run_id)
 
+-- name: done_or_undone
+-- Of these runs, in order: completed steps that can be undone (their bodies begin with a "u"), and tries to undo them.
+SELECT run_id, key, outcome, substring(body FROM 1 FOR 1) <> '\x75' AS is_undo
+FROM checkpoint
+WHERE run_id = ANY($1) AND kind = 'step' AND NOT nested
+  AND (substring(body FROM 1 FOR 1) = '\x75' OR key LIKE '|undo %')
+ORDER BY run_id, seq
+
 -- name: copy_prefix
 -- A fork begins with another run's journal up to and including $3. Its entries are of no attempt of the fork's own.
 INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
