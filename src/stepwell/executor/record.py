@@ -26,8 +26,8 @@ class Record:
     """An entry from an await's point of view. Live: a draft, until it has been stored under `seq`.
 
     text: the document that is stored. value and error: as the task gets them, which is as a replay would give them.
-    deliver: called once, in its turn. children, token: to be made in the transaction that stores it; permit: to be asked
-    for or given back in it. undoable: what a step with `undo=` came to.
+    deliver: called once, in its turn. children, token: to be made in the transaction that stores it; permit: to be
+    asked for or given back in it. undoable: what a step with `undo=` came to.
     """
 
     key: str
