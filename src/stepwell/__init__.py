@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stepwell.sdk.checkpoints import checkpoint
     from stepwell.sdk.context import ctx
     from stepwell.sdk.limiter import limiter
-    from stepwell.sdk.queues import Queue, queue
+    from stepwell.sdk.queues import Queue, RateLimit, queue
     from stepwell.sdk.retry_headers import retry_after_header
     from stepwell.sdk.schedules import Schedule, Tick
     from stepwell.sdk.semaphore import semaphore
@@ -32,6 +32,7 @@ __all__ = [
     "AbortRun",
     "BatchHandle",
     "Queue",
+    "RateLimit",
     "Retry",
     "RetryAfter",
     "RunHandle",
@@ -66,6 +67,7 @@ _MODULE_OF = {
     "AbortRun": "stepwell.errors",
     "BatchHandle": "stepwell.client.handles",
     "Queue": "stepwell.sdk.queues",
+    "RateLimit": "stepwell.sdk.queues",
     "Retry": "stepwell.model.retry",
     "RetryAfter": "stepwell.errors",
     "RunHandle": "stepwell.client.handles",

@@ -127,7 +127,7 @@ async def test_waiting_and_ended_runs_hold_no_slot(world: World) -> None:
 
 
 async def test_a_limit_of_nothing_lets_nothing_through(world: World) -> None:
-    await world.join("worker-2", Manifest((TaskDeclaration("plain"),), (QueueDeclaration("narrow", 0),)))
+    await world.sql("UPDATE queue SET concurrency_override = 0 WHERE name = 'narrow'")
     await world.trigger("shared")
     assert await world.claim(10) == []
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from stepwell import Retry, Task, queue, step, task
+from stepwell import RateLimit, Retry, Task, queue, step, task
 from stepwell.errors import ConfigError
+from stepwell.model.rate import Rate
 from stepwell.model.task import DEFAULT_MEMORY
 from stepwell.sdk import registry
 
@@ -241,9 +242,37 @@ def test_a_queue_with_an_impossible_concurrency_is_refused(concurrency: Any) -> 
         queue("bulk", concurrency=concurrency)
 
 
-def test_a_queue_does_not_take_a_rate_limit_yet() -> None:
-    with pytest.raises(TypeError, match="rate_limit"):
-        queue("bulk", rate_limit=3)  # type: ignore[call-arg]
+@pytest.mark.parametrize(
+    ("limits", "said", "expected"),
+    [
+        ({"concurrency_per_key": 0}, "concurrency_per_key=0 (int)", "1 or more"),
+        ({"rate_limit": 3}, "rate_limit=3 (int)", 'RateLimit(100, per="1m")'),
+        ({"rate_limit": RateLimit(100)}, "rate_limit says no time", 'RateLimit(100, per="1m")'),
+        ({"rate_limit": RateLimit(0, per="1m")}, "amount=0 (int)", "above 0"),
+        ({"rate_limit": RateLimit(5, per=0)}, "per=0", "more than 0"),
+        ({"rate_limit": RateLimit(5, per="1m", burst=-1)}, "burst=-1 (int)", "above 0"),
+        ({"rate_limit": RateLimit(5, per="1m", burst=2, window="sliding")}, "burst=2", "leave it out"),
+        ({"rate_limit_per_key": RateLimit(0.5, per="1m", window="sliding")}, "rate_limit_per_key", "correct it"),
+        ({"rate_limit": RateLimit(5, per="1m", window="fixed")}, "window='fixed'", "'bucket' or 'sliding'"),
+        ({"key_weights": ["gold"]}, "key_weights=['gold'] (list)", "above 0"),
+        ({"key_weights": {"gold": 0}}, "got 0 for 'gold'", "correct it"),
+    ],
+)
+def test_an_impossible_limit_of_a_queue_is_refused_with_what_was_expected(
+    limits: dict[str, Any], said: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        queue("bulk", **limits)
+    assert said in refused.value.message
+    assert expected in (refused.value.hint or "")
+    assert "bulk" not in registry.queues
+
+
+def test_a_rate_is_declared_in_seconds() -> None:
+    rates = (RateLimit(100, per="1m"), RateLimit(5, per=2, window="sliding"))
+    declared = queue("bulk", rate_limit=rates[0], rate_limit_per_key=rates[1], key_weights={"gold": 3}).declaration()
+    assert (declared.rate, declared.rate_per_key) == (Rate(100, 60, 100), Rate(5, 2, 5, "sliding"))
+    assert declared.key_weights == {"gold": 3.0}
 
 
 def test_the_manifest_holds_every_task_and_queue_in_order() -> None:

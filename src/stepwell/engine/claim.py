@@ -63,7 +63,7 @@ async def _within_limits(
         room = limit
         most = await environment.lock(tx, environment_id)
         if most is not None:
-            room = min(limit, max(0, most - await lease.held_in_environment(tx, environment_id)))
+            room = min(limit, max(0, int(most[0] * most[1]) - await lease.held_in_environment(tx, environment_id)))
         limited = await ready.limited(tx, environment_id, task_ids) if room else []
         if limited:
             await queue.lock(tx, environment_id, limited)

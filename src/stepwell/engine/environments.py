@@ -56,13 +56,19 @@ async def list_environments(db: Database) -> list[Environment]:
         return await environment.every(tx)
 
 
-async def set_limit(db: Database, environment_id: str, limit: int | None) -> None:
-    """How many runs of the environment may execute at once; None is no limit. Raises ConfigError below 0."""
+async def set_limit(db: Database, environment_id: str, limit: int | None, *, burst_factor: float | None = None) -> None:
+    """How many runs of the environment may execute at once; None is no limit.
+
+    burst_factor: all queues together may have so many times as many, though none alone has more than the limit; None
+    leaves it as it is (at first 1). Raises ConfigError for a limit below 0, and a factor below 1.
+    """
     if limit is not None and not 0 <= limit < 2**31:
         raise ConfigError(f"a limit of {limit} runs", hint="use 0 or more, or None for no limit")
+    if burst_factor is not None and not 1 <= burst_factor <= 1000:
+        raise ConfigError(f"a burst factor of {burst_factor:g}", hint="use 1 (no burst) to 1000")
 
     async def body(tx: Tx) -> None:
-        await environment.set_limit(tx, environment_id, limit)
+        await environment.set_limit(tx, environment_id, limit, burst_factor)
 
     await db.transact("set_environment_limit", body)
 

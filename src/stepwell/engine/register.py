@@ -5,8 +5,8 @@ from __future__ import annotations
 from stepwell.engine import schedules
 from stepwell.engine.admit import check_word
 from stepwell.engine.release import release_in
-from stepwell.errors import Conflict, NotFound
-from stepwell.model.queue import QueueKind
+from stepwell.errors import ApiError, Conflict, NotFound
+from stepwell.model.queue import QueueKind, QueueLimits
 from stepwell.model.task import Manifest
 from stepwell.model.worker import Registered
 from stepwell.protocol.frames import Hello, Release
@@ -20,7 +20,7 @@ async def register_worker(db: Database, environment_id: str, hello: Hello) -> Re
 
     Such runs were claimed for it, but the connection broke before they were sent. Raises Conflict (worker-id-taken)
     when the id belongs to a worker elsewhere, NotFound (queue-not-found) when a task names a queue that nobody
-    declared, ApiError (invalid-request) for names that cannot be.
+    declared, ApiError (invalid-request) for names and limits that cannot be.
     """
     queues = _queues(hello.manifest)
     check_word("worker_id", hello.worker_id)
@@ -71,10 +71,22 @@ async def _check_queues(tx: Tx, environment_id: str, manifest: Manifest) -> None
         )
 
 
-def _queues(manifest: Manifest) -> dict[str, tuple[QueueKind, int | None]]:
+def _queues(manifest: Manifest) -> dict[str, tuple[QueueKind, QueueLimits]]:
     """Each task's own queue, and the declared ones."""
-    queues: dict[str, tuple[QueueKind, int | None]] = {f"task/{each.id}": ("task", None) for each in manifest.tasks}
+    queues: dict[str, tuple[QueueKind, QueueLimits]] = {}
     for declared in manifest.queues:
         kind: QueueKind = "task" if declared.name.startswith("task/") else "custom"
-        queues[declared.name] = (kind, declared.concurrency)
+        _check(f"queue {declared.name[:80]!r}", declared.limits.problem())
+        found = (kind, declared.limits)
+        if queues.setdefault(declared.name, found) != found:
+            known = queues[declared.name][1]
+            _check(f"queue {declared.name[:80]!r}", f"declared twice: as {known} and as {declared.limits}")
+    for each in manifest.tasks:
+        _check(f"task {each.id[:80]!r}", QueueLimits(each.concurrency).problem())
+        queues.setdefault(f"task/{each.id}", ("task", QueueLimits()))
     return queues
+
+
+def _check(owner: str, problem: str | None) -> None:
+    if problem is not None:
+        raise ApiError(f"{owner}: {problem}", code="invalid-request", hint="correct its declaration", status=422)

@@ -10,7 +10,8 @@ from datetime import datetime
 class Environment:
     """slug: its name in keys and URLs ("dev", "prod").
 
-    concurrency_limit: runs that may execute at once; None is no limit. paused: nothing is claimed.
+    concurrency_limit: runs that may execute at once; None is no limit. burst_factor: all queues together may have so
+    many times as many, though none alone more than the limit. paused: nothing is claimed.
     signing_secret: signs its public tokens; never leaves the server.
     """
 
@@ -19,6 +20,7 @@ class Environment:
     created_at: datetime
     signing_secret: bytes
     concurrency_limit: int | None = None
+    burst_factor: float = 1.0
     paused: bool = False
 
     def __repr__(self) -> str:  # a secret has no place in logs and tracebacks

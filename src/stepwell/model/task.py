@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stepwell.model.queue import QueueLimits
+from stepwell.model.rate import Rate
 from stepwell.model.retry import RetryPolicy
 from stepwell.model.schedule import ScheduleDeclaration
 
@@ -16,10 +18,18 @@ DEFAULT_MEMORY = 512 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class QueueDeclaration:
-    """A queue as written in code. `concurrency`: runs that may execute at once; None is no limit."""
+    """A queue as written in code, with the limits that `model.queue.QueueLimits` explains."""
 
     name: str
     concurrency: int | None = None
+    concurrency_per_key: int | None = None
+    rate: Rate | None = None
+    rate_per_key: Rate | None = None
+    key_weights: dict[str, float] | None = None
+
+    @property
+    def limits(self) -> QueueLimits:
+        return QueueLimits(self.concurrency, self.concurrency_per_key, self.rate, self.rate_per_key, self.key_weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,7 @@ class TaskDeclaration:
     """A task as written in code, without its code.
 
     queue: the queue its runs go to unless told otherwise; None: a queue of its own, `task/<id>`.
+    concurrency: its runs that may execute at once, whatever queues they are in; None is no limit.
     max_duration: seconds of execution over all attempts; None is no limit. ttl: seconds a run may wait in the queue
     before it expires. cancel_grace: seconds that a canceled run may take to clean up; None is as the server says.
     memory: bytes an executor may use. warm: an executor may serve another run afterwards.
@@ -49,6 +60,7 @@ class TaskDeclaration:
     description: str | None = None
     source: str = ""
     schedules: tuple[ScheduleDeclaration, ...] = ()
+    concurrency: int | None = None
 
     @property
     def queue_name(self) -> str:

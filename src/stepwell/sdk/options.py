@@ -13,7 +13,7 @@ from stepwell.errors import ConfigError
 from stepwell.model.retry import Retry
 from stepwell.model.task import DEFAULT_MEMORY, Durability, Isolation
 from stepwell.sdk.memory import memory_bytes
-from stepwell.sdk.queues import Queue
+from stepwell.sdk.queues import Queue, checked_concurrency
 from stepwell.sdk.schedules import Schedule, schedules_of
 from stepwell.sdk.wrong_use import source_of
 
@@ -25,6 +25,7 @@ class TaskOptions(TypedDict, total=False):
 
     id: str
     queue: Queue | str
+    concurrency: int
     retry: Retry
     max_duration: Duration
     cancel_grace: Duration
@@ -51,6 +52,7 @@ class TaskSettings:
 
     id: str | None
     queue: str | None
+    concurrency: int | None
     retry: Retry
     max_duration: float | None
     cancel_grace: float | None
@@ -77,6 +79,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
     return TaskSettings(
         id=given.get("id"),
         queue=given.queue("queue"),
+        concurrency=checked_concurrency(owner, "concurrency", given.get("concurrency")),
         retry=Retry() if retry is None else checked_retry(owner, retry),
         max_duration=given.duration("max_duration"),
         cancel_grace=given.duration("cancel_grace"),

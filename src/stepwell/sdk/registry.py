@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.client.checks import did_you_mean
 from stepwell.errors import ConfigError
+from stepwell.model.queue import QueueLimits
 from stepwell.model.task import Manifest
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ T = TypeVar("T", bound="Task[..., Any]")
 
 tasks: dict[str, Task[..., Any]] = {}
 queues: dict[str, Queue] = {}
+_LIMITS = fields(QueueLimits)
 
 
 def add_task(task: T) -> T:
@@ -44,8 +47,8 @@ def add_queue(queue: Queue) -> Queue:
     known = queues.get(queue.name)
     if known is not None and known != queue and known.source != queue.source:
         raise ConfigError(
-            f"queue {queue.name!r} is declared twice: concurrency={known.concurrency} ({known.source}) "
-            f"and concurrency={queue.concurrency} ({queue.source})",
+            f"queue {queue.name!r} is declared twice: {_differing(known, queue)} ({known.source}) "
+            f"and {_differing(queue, known)} ({queue.source})",
             hint="declare it once and import it where it is needed",
         )
     queues[queue.name] = queue
@@ -83,6 +86,12 @@ def manifest() -> Manifest:
         tasks=tuple(tasks[task_id].declaration() for task_id in sorted(tasks)),
         queues=tuple(queues[name].declaration() for name in sorted(queues)),
     )
+
+
+def _differing(queue: Queue, other: Queue) -> str:
+    """What one says where the other says something else."""
+    given = [(each.name, getattr(queue.limits, each.name), getattr(other.limits, each.name)) for each in _LIMITS]
+    return ", ".join(f"{name}={value}" for name, value, others in given if value != others)
 
 
 def _same_function(known: Task[..., Any], new: Task[..., Any]) -> bool:

@@ -32,17 +32,18 @@ async def every(tx: Tx) -> list[Environment]:
     return [found for row in await tx.fetch(_sql.all) if (found := _environment(row))]
 
 
-async def set_limit(tx: Tx, environment_id: str, limit: int | None) -> None:
-    await tx.execute(_sql.set_limit, environment_id, limit)
+async def set_limit(tx: Tx, environment_id: str, limit: int | None, burst_factor: float | None = None) -> None:
+    await tx.execute(_sql.set_limit, environment_id, limit, burst_factor)
 
 
 async def set_paused(tx: Tx, environment_id: str, paused: bool) -> None:
     await tx.execute(_sql.set_paused, environment_id, paused)
 
 
-async def lock(tx: Tx, environment_id: str) -> int | None:
-    """Lock the environment before a claim, if its limit binds, and return that limit."""
-    return await tx.fetchval(_sql.lock, environment_id)
+async def lock(tx: Tx, environment_id: str) -> tuple[int, float] | None:
+    """Lock the environment before a claim, if its limit binds; that limit, and the burst factor."""
+    row = await tx.fetchrow(_sql.lock, environment_id)
+    return None if row is None else (row["concurrency_limit"], row["burst_factor"])
 
 
 async def insert_key(
@@ -81,6 +82,7 @@ def _environment(row: asyncpg.Record | None) -> Environment | None:
         created_at=row["created_at"],
         signing_secret=row["signing_secret"],
         concurrency_limit=row["concurrency_limit"],
+        burst_factor=row["burst_factor"],
         paused=row["paused"],
     )
 

@@ -1,10 +1,15 @@
-"""Queues."""
+"""Queues: what was declared of them, and what was set at runtime in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from stepwell.model.queue import Queue, QueueKind
+import asyncpg
+import msgspec
+
+from stepwell.model.queue import Queue, QueueKind, QueueLimits
+from stepwell.model.rate import Rate
 from stepwell.storage import statements
 from stepwell.storage.columns import transposed
 from stepwell.storage.database import Tx
@@ -12,9 +17,10 @@ from stepwell.storage.database import Tx
 _sql = statements.load("queue")
 
 
-async def upsert(tx: Tx, environment_id: str, queues: Sequence[tuple[str, QueueKind, int | None]]) -> None:
-    """Declare queues, given as (name, kind, limit)."""
-    await tx.execute(_sql.upsert, environment_id, *transposed(queues, 3))
+async def upsert(tx: Tx, environment_id: str, queues: Sequence[tuple[str, QueueKind, QueueLimits]]) -> None:
+    """Declare queues, given as (name, kind, limits)."""
+    rows = [(name, kind, *columns_of(limits)) for name, kind, limits in queues]
+    await tx.execute(_sql.upsert, environment_id, *transposed(rows, 7))
 
 
 async def known(tx: Tx, environment_id: str, names: Sequence[str]) -> set[str]:
@@ -31,18 +37,43 @@ async def lock(tx: Tx, environment_id: str, queues: Sequence[str]) -> None:
 
 
 async def every(tx: Tx, environment_id: str) -> list[Queue]:
-    return [
-        Queue(
-            name=row["name"],
-            kind=row["kind"],
-            concurrency=row["concurrency_limit"],
-            paused=row["paused"],
-            queued=row["queued"],
-            executing=row["executing"],
-        )
-        for row in await tx.fetch(_sql.all, environment_id)
-    ]
+    return [_queue(row) for row in await tx.fetch(_sql.all, environment_id)]
 
 
 async def set_paused(tx: Tx, environment_id: str, name: str, paused: bool) -> bool:
     return await tx.execute(_sql.set_paused, environment_id, name, paused) == 1
+
+
+def columns_of(limits: QueueLimits) -> tuple[Any, ...]:
+    """Concurrency, the same per key, rate, the same per key, weights: as columns hold them, declared or overridden."""
+    packed = (limits.rate, limits.rate_per_key, limits.key_weights)
+    encoded = (None if each is None else msgspec.json.encode(each) for each in packed)
+    return (limits.concurrency, limits.concurrency_per_key, *encoded)
+
+
+def _queue(row: asyncpg.Record) -> Queue:
+    return Queue(
+        name=row["name"],
+        kind=row["kind"],
+        declared=_limits(row, "limit", "key_weights"),
+        overrides=_limits(row, "override", "key_weights_override"),
+        overridden_at=row["overridden_at"],
+        overridden_by=row["overridden_by"],
+        paused=row["paused"],
+        queued=row["queued"],
+        executing=row["executing"],
+    )
+
+
+def _limits(row: asyncpg.Record, suffix: str, weights: str) -> QueueLimits:
+    return QueueLimits(
+        concurrency=row[f"concurrency_{suffix}"],
+        concurrency_per_key=row[f"key_concurrency_{suffix}"],
+        rate=_rate(row[f"rate_{suffix}"]),
+        rate_per_key=_rate(row[f"key_rate_{suffix}"]),
+        key_weights=None if row[weights] is None else msgspec.json.decode(row[weights], type=dict[str, float]),
+    )
+
+
+def _rate(column: bytes | None) -> Rate | None:
+    return None if column is None else msgspec.json.decode(column, type=Rate)

@@ -6,7 +6,8 @@
 CREATE TABLE environment (
     id                 text PRIMARY KEY,
     slug               text NOT NULL UNIQUE CHECK (slug ~ '^[a-z][a-z0-9-]{0,31}$'),
-    concurrency_limit  integer CHECK (concurrency_limit >= 0),          -- null: no limit
+    concurrency_limit  integer CHECK (concurrency_limit >= 0),          -- null: no limit; of each queue, and of all
+    burst_factor       double precision NOT NULL DEFAULT 1 CHECK (burst_factor >= 1),  -- of all queues together
     paused             boolean NOT NULL DEFAULT false,
     signing_secret     bytea NOT NULL CHECK (length(signing_secret) >= 32),
     created_at         timestamptz NOT NULL DEFAULT now()
@@ -29,7 +30,25 @@ CREATE TABLE queue (
     environment_id     text NOT NULL REFERENCES environment,
     name               text NOT NULL CHECK (name <> ''),
     kind               text NOT NULL CHECK (kind IN ('task', 'custom')),
-    concurrency_limit  integer CHECK (concurrency_limit >= 0),          -- null: no limit
+    -- Each limit as declared in code, and as set at runtime, which counts as long as it is there. Null: none.
+    concurrency_limit  integer CHECK (concurrency_limit > 0),
+    concurrency_override integer CHECK (concurrency_override >= 0),
+    key_concurrency_limit integer CHECK (key_concurrency_limit > 0),     -- of each concurrency key
+    key_concurrency_override integer CHECK (key_concurrency_override >= 0),
+    rate_limit         jsonb,                                            -- Rate
+    rate_override      jsonb,
+    key_rate_limit     jsonb,                                            -- Rate, of each concurrency key
+    key_rate_override  jsonb,
+    key_weights        jsonb,                                            -- shares by key; 1 for all others
+    key_weights_override jsonb,
+    overridden_at      timestamptz,
+    overridden_by      text,
+    limited            boolean NOT NULL GENERATED ALWAYS AS              -- a claim has to lock this row
+                           (coalesce(concurrency_override, concurrency_limit, key_concurrency_override,
+                                     key_concurrency_limit) IS NOT NULL
+                            OR coalesce(rate_override, rate_limit, key_rate_override, key_rate_limit) IS NOT NULL)
+                           STORED,
+    virtual_time       double precision NOT NULL DEFAULT 0,              -- how far its lanes have been served
     paused             boolean NOT NULL DEFAULT false,
     created_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment_id, name)
@@ -42,6 +61,9 @@ CREATE TABLE task (
     declaration        jsonb NOT NULL,                                   -- TaskDeclaration, without its payload schema
     payload_schema     jsonb,
     schema_digest      text,
+    concurrency_limit  integer CHECK (concurrency_limit > 0),            -- over all queues, as declared
+    concurrency_override integer CHECK (concurrency_override >= 0),      -- as set at runtime, in its place
+    paused             boolean NOT NULL DEFAULT false,
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment_id, id),
@@ -316,6 +338,21 @@ CREATE TABLE permit (
     CHECK (granted_at IS NULL OR refusal IS NULL)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX permit_of_guard ON permit (environment_id, kind, name, number);
+
+-- What was used of a queue's rate (key ''), or of the rate of one of its keys. Changed under the lock of its queue.
+CREATE TABLE meter (
+    environment_id     text NOT NULL,
+    queue              text NOT NULL,
+    key                text NOT NULL,
+    full_at            double precision NOT NULL DEFAULT 0,              -- when its bucket is full again
+    moments            double precision[] NOT NULL DEFAULT '{}',         -- sliding window: the last starts of each slice,
+    amounts            double precision[] NOT NULL DEFAULT '{}',         --   and how much was used in it
+    idle_at            double precision NOT NULL,                        -- from then on it says nothing
+    PRIMARY KEY (environment_id, queue, key),
+    CHECK (cardinality(moments) = cardinality(amounts))
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX meter_idle ON meter (environment_id, queue, idle_at);
 
 -- ── history: append-only ───────────────────────────────────────────────────────────────────────────────────────────
 

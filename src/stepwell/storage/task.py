@@ -35,8 +35,8 @@ async def upsert(tx: Tx, environment_id: str, tasks: Sequence[TaskDeclaration]) 
         if task.payload_schema is not None:
             schema = msgspec.json.encode(storable_tree(task.payload_schema), order="deterministic")
             digest = hashlib.sha256(schema).hexdigest()
-        rows.append((task.id, task.queue_name, declaration, schema, digest))
-    await tx.execute(_sql.upsert, environment_id, *transposed(rows, 5))
+        rows.append((task.id, task.queue_name, declaration, schema, digest, task.concurrency))
+    await tx.execute(_sql.upsert, environment_id, *transposed(rows, 6))
 
 
 async def load(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, StoredTask]:

@@ -15,8 +15,8 @@ SELECT * FROM environment WHERE id = $1
 SELECT * FROM environment ORDER BY created_at, id
 
 -- name: set_limit
--- Sets how many runs of the environment may execute at once. $2 null: no limit.
-UPDATE environment SET concurrency_limit = $2 WHERE id = $1
+-- Sets how many runs of the environment may execute at once. $2 null: no limit. $3 the burst factor, null: as it is.
+UPDATE environment SET concurrency_limit = $2, burst_factor = coalesce($3, burst_factor) WHERE id = $1
 
 -- name: set_paused
 -- Stops or resumes claiming in the environment.
@@ -24,7 +24,8 @@ UPDATE environment SET paused = $2 WHERE id = $1
 
 -- name: lock
 -- Locks the environment's row for a claim, if its limit binds. The first lock of the house order.
-SELECT concurrency_limit FROM environment WHERE id = $1 AND concurrency_limit IS NOT NULL FOR NO KEY UPDATE
+SELECT concurrency_limit, burst_factor FROM environment
+WHERE id = $1 AND concurrency_limit IS NOT NULL FOR NO KEY UPDATE
 
 -- name: insert_key
 -- Stores a new key's hash. $1 id, $2 environment, $3 name, $4 hash, $5 hint, $6 expires_at.

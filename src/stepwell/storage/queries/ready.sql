@@ -22,7 +22,7 @@ WITH RECURSIVE pair AS (
 )
 SELECT DISTINCT queue.name
 FROM pair JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue
-WHERE pair.task_id = ANY($2) AND NOT queue.paused AND queue.concurrency_limit IS NOT NULL
+WHERE pair.task_id = ANY($2) AND NOT queue.paused AND coalesce(queue.concurrency_override, queue.concurrency_limit) IS NOT NULL
 ORDER BY queue.name
 
 -- name: claim
@@ -42,9 +42,9 @@ WITH RECURSIVE pair AS (
     ) AS following
 ), offered AS MATERIALIZED (
     SELECT pair.queue, pair.task_id, task.updated_at AS declared_at,
-           queue.concurrency_limit IS NOT NULL AND queue.name <> ALL($6::text[])
+           coalesce(queue.concurrency_override, queue.concurrency_limit) IS NOT NULL AND queue.name <> ALL($6::text[])
                OR environment.concurrency_limit IS NOT NULL AND NOT $7::boolean AS barred,
-           CASE WHEN queue.concurrency_limit IS NULL THEN $3::bigint ELSE greatest(0, queue.concurrency_limit - (
+           CASE WHEN coalesce(queue.concurrency_override, queue.concurrency_limit) IS NULL THEN $3::bigint ELSE greatest(0, coalesce(queue.concurrency_override, queue.concurrency_limit) - (
                SELECT count(*) FROM lease WHERE lease.environment_id = $1 AND lease.queue = pair.queue)) END AS slots
     FROM pair
     JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue

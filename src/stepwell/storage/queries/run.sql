@@ -193,7 +193,7 @@ SELECT id, ARRAY(
     SELECT slot.environment_id FROM (SELECT DISTINCT environment_id, queue FROM done) AS slot
     JOIN queue ON queue.environment_id = slot.environment_id AND queue.name = slot.queue
     JOIN environment ON environment.id = slot.environment_id
-    WHERE queue.concurrency_limit IS NOT NULL OR environment.concurrency_limit IS NOT NULL) AS freed
+    WHERE coalesce(queue.concurrency_override, queue.concurrency_limit) IS NOT NULL OR environment.concurrency_limit IS NOT NULL) AS freed
 FROM done
 
 -- name: cancel

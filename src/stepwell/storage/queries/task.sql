@@ -1,13 +1,15 @@
 -- name: upsert
--- Stores declarations where they changed. $1 environment; arrays: $2 id, $3 queue, $4 declaration, $5 schema, $6 digest.
-INSERT INTO task (environment_id, id, queue, declaration, payload_schema, schema_digest)
-SELECT $1, id, queue, declaration, payload_schema, schema_digest
-FROM unnest($2::text[], $3::text[], $4::jsonb[], $5::jsonb[], $6::text[])
-     AS t (id, queue, declaration, payload_schema, schema_digest)
+-- Stores declarations where they changed. $1 environment; arrays: $2 id, $3 queue, $4 declaration, $5 schema, $6 digest,
+-- $7 concurrency (which the declaration says too).
+INSERT INTO task (environment_id, id, queue, declaration, payload_schema, schema_digest, concurrency_limit)
+SELECT $1, id, queue, declaration, payload_schema, schema_digest, concurrency_limit
+FROM unnest($2::text[], $3::text[], $4::jsonb[], $5::jsonb[], $6::text[], $7::integer[])
+     AS t (id, queue, declaration, payload_schema, schema_digest, concurrency_limit)
 ORDER BY id
 ON CONFLICT (environment_id, id) DO UPDATE
 SET queue = excluded.queue, declaration = excluded.declaration, payload_schema = excluded.payload_schema,
-    schema_digest = excluded.schema_digest, updated_at = clock_timestamp()
+    schema_digest = excluded.schema_digest, concurrency_limit = excluded.concurrency_limit,
+    updated_at = clock_timestamp()
 WHERE (task.queue, task.declaration, task.schema_digest)
       IS DISTINCT FROM (excluded.queue, excluded.declaration, excluded.schema_digest)
 
