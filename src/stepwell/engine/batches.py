@@ -115,7 +115,7 @@ async def _add(tx: Tx, environment_id: str, batch_id: str, given: Sequence[Item]
             message = f"index {item[0]} in a batch of {known.expected} items"
             raise ApiError(message, code="invalid-request", hint="count from 0", status=422)
         first.setdefault(item[0], item)
-    taken = await batch.taken(tx, batch_id, list(first))
+    taken = await batch.taken(tx, batch_id, list(first)) if first and known.received else set[int]()
     fresh = [first[index] for index in sorted(first) if index not in taken]
     wanted = [
         _placed(request, batch_id, index, known.parent_id)
@@ -128,7 +128,7 @@ async def _add(tx: Tx, environment_id: str, batch_id: str, given: Sequence[Item]
         for index, task_id, request in fresh
     ]
     await batch.insert_items(tx, batch_id, stored)
-    received, sealed = await batch.seal(tx, batch_id)
+    received, sealed = await batch.seal(tx, batch_id, len(fresh))
     return BatchProgress(batch_id, len(fresh), len(given) - len(fresh), sealed, known.expected, received)
 
 

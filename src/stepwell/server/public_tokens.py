@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import time
 from datetime import datetime
 from functools import lru_cache
@@ -25,6 +27,7 @@ LIFETIME = 15 * 60
 MAX_LIFETIME = 30 * 24 * 3600
 MAX_LENGTH = 4096
 
+_HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
 _CLAIMS = jwt.JWTClaimsRegistry(
     iss={"essential": True, "value": ISSUER},
     aud={"essential": True, "value": AUDIENCE},
@@ -52,7 +55,10 @@ def mint(environment: Environment, scopes: list[str], expires_at: float) -> str:
         "exp": int(expires_at),
         "scopes": scopes,
     }
-    return jwt.encode({"alg": ALGORITHM}, claims, _key(environment))
+    # Each trigger's answer carries one; the library takes a hundred times as long to write it.
+    signed = _HEADER + b"." + _base64(msgspec.json.encode(claims))
+    signature = hmac.digest(environment.signing_secret, signed, hashlib.sha256)
+    return (signed + b"." + _base64(signature)).decode()
 
 
 def public_token(environment: Environment, scopes: list[str]) -> dict[str, str]:
@@ -140,9 +146,13 @@ def _key(environment: Environment) -> OctKey:
 
 
 @lru_cache(maxsize=1000)
-def _imported(secret: str) -> OctKey:
-    """A key is checked at length when it is made; it signs each trigger's answer."""
+def _imported(secret: bytes) -> OctKey:
+    """A key is checked at length when it is made."""
     return OctKey.import_key(secret)
+
+
+def _base64(part: bytes) -> bytes:
+    return base64.urlsafe_b64encode(part).rstrip(b"=")
 
 
 def _unbase64(part: str) -> bytes:

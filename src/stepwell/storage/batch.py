@@ -19,7 +19,7 @@ class BatchState:
 
     id: str
     expected: int
-    sealed: bool
+    received: int
     parent_id: str | None
 
 
@@ -47,11 +47,12 @@ async def by_key(
 
 async def lock(tx: Tx, environment_id: str, batch_id: str) -> BatchState | None:
     row = await tx.fetchrow(_sql.lock, environment_id, batch_id)
-    return BatchState(row["id"], row["expected"], row["sealed_at"] is not None, row["parent_id"]) if row else None
+    return BatchState(row["id"], row["expected"], row["received"], row["parent_id"]) if row else None
 
 
 async def taken(tx: Tx, batch_id: str, indexes: Sequence[int]) -> set[int]:
-    return {row["index"] for row in await tx.fetch(_sql.indexes, batch_id, list(indexes))}
+    """Places that are taken, all of those among the given ones."""
+    return {row["index"] for row in await tx.fetch(_sql.indexes, batch_id, min(indexes), max(indexes))}
 
 
 async def insert_items(tx: Tx, batch_id: str, items: Sequence[BatchItem]) -> None:
@@ -62,9 +63,9 @@ async def insert_items(tx: Tx, batch_id: str, items: Sequence[BatchItem]) -> Non
     await tx.execute(_sql.insert_items, batch_id, *(if_any(column) for column in transposed(rows, 5)))
 
 
-async def seal(tx: Tx, batch_id: str) -> tuple[int, bool]:
-    """How many items there are now, and whether none is missing."""
-    row = await tx.fetchrow(_sql.seal, batch_id)
+async def seal(tx: Tx, batch_id: str, added: int) -> tuple[int, bool]:
+    """Count new items. How many there are now, and whether none is missing."""
+    row = await tx.fetchrow(_sql.seal, batch_id, added)
     assert row is not None
     return row["received"], row["sealed"]
 

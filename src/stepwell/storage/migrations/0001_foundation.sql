@@ -88,6 +88,7 @@ CREATE TABLE batch (
     id                 text PRIMARY KEY,
     environment_id     text NOT NULL REFERENCES environment,
     expected           integer NOT NULL CHECK (expected > 0),
+    received           integer NOT NULL DEFAULT 0,                       -- items, changed under the lock of this row
     idempotency_key    text CHECK (idempotency_key <> ''),
     request_key        text CHECK (request_key <> ''),
     parent_id          text,

@@ -10,11 +10,11 @@ WHERE environment_id = $1 AND (idempotency_key = $2 OR request_key = $3) ORDER B
 
 -- name: lock
 -- Locks a batch while items are added to it.
-SELECT id, expected, sealed_at, parent_id FROM batch WHERE environment_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT id, expected, received, parent_id FROM batch WHERE environment_id = $1 AND id = $2 FOR NO KEY UPDATE
 
 -- name: indexes
--- Which of these places are taken.
-SELECT index FROM batch_item WHERE batch_id = $1 AND index = ANY($2)
+-- Which places from $2 to $3 are taken.
+SELECT index FROM batch_item WHERE batch_id = $1 AND index BETWEEN $2 AND $3
 
 -- name: insert_items
 -- Adds items. $1 batch; arrays: $2 index, $3 task, $4 run, $5 error code, $6 error.
@@ -22,12 +22,11 @@ INSERT INTO batch_item (batch_id, index, task_id, run_id, error_code, error)
 SELECT $1, * FROM unnest($2::integer[], $3::text[], $4::text[], $5::text[], $6::text[])
 
 -- name: seal
--- Notes new items, and the moment when the last one came.
-UPDATE batch SET updated_at = clock_timestamp(),
-                 sealed_at = CASE WHEN counted.received >= batch.expected THEN coalesce(sealed_at, clock_timestamp()) END
-FROM (SELECT count(*) AS received FROM batch_item WHERE batch_id = $1) AS counted
-WHERE batch.id = $1
-RETURNING counted.received, sealed_at IS NOT NULL AS sealed
+-- Notes $2 new items, and the moment when the last one came.
+UPDATE batch SET received = received + $2, updated_at = clock_timestamp(),
+                 sealed_at = CASE WHEN received + $2 >= expected THEN coalesce(sealed_at, clock_timestamp()) END
+WHERE id = $1
+RETURNING received, sealed_at IS NOT NULL AS sealed
 
 -- name: counted
 -- A batch with counts.
