@@ -20,6 +20,7 @@ from msgspec import structs
 from stepwell.codec.payload import LARGEST
 from stepwell.engine.admit import Asked, Place, admit, store
 from stepwell.engine.fence import lease_lost
+from stepwell.engine.lineage import check_depth, take_keys
 from stepwell.engine.permits import Change, apply
 from stepwell.engine.tokens import check_spec
 from stepwell.errors import CheckpointError, ConnectionFailed, LimitExceeded, StepwellError
@@ -170,17 +171,24 @@ async def _one(
         entries.append((write.run_id, write.epoch, entry, checksum))
     fresh = {entry.seq: entry.key for _, _, entry, _ in entries}
     children: list[NewRun] = []
+    asked: list[Asked] = []
     tokens: list[tuple[str, str, str, str, TokenSpec]] = []
     permits: list[Change] = []
     for spawn in write.spawns:
         if spawn.seq in fresh and spawn.permit is not None:
             permits.append((holder.environment_id, write.run_id, spawn.permit))
         if spawn.seq in fresh and spawn.children:
-            children += await _children(tx, holder, lineage[write.run_id], fresh[spawn.seq], spawn)
+            mine = _asked(holder, lineage[write.run_id], fresh[spawn.seq], spawn)
+            children += await _children(tx, holder, mine)
+            asked += mine
         if spawn.seq in fresh and spawn.token is not None:
             check_spec(spawn.token)
             key = fresh[spawn.seq]
             tokens.append((token_id(write.run_id, key), holder.environment_id, write.run_id, key, spawn.token))
+    if asked:
+        await check_depth(tx, write.run_id, lineage[write.run_id][1] + 1)
+        if not await take_keys(tx, holder.environment_id, asked):
+            raise _Raced
     plan.tokens += tokens
     plan.children.setdefault(holder.environment_id, []).extend(children)
     plan.permits += permits
@@ -239,14 +247,19 @@ async def _lineage(
     return found
 
 
-async def _children(tx: Tx, parent: Fenced, lineage: tuple[str, int], key: str, spawn: Spawn) -> list[NewRun]:
-    """The children of one spawn, ready to be stored. Raises the refusal of the first that is refused."""
+def _asked(parent: Fenced, lineage: tuple[str, int], key: str, spawn: Spawn) -> list[Asked]:
+    """The children of one spawn, each with its place."""
     root_id, depth = lineage
     asked: list[Asked] = []
     for index, child in enumerate(spawn.children):
         request = TriggerRequest(child.task_id, child.payload, child.payload_type, child.options)
         place = Place(child_id(parent.run_id, key, index), parent.run_id, root_id, depth + 1, key, index)
         asked.append((request, place))
+    return asked
+
+
+async def _children(tx: Tx, parent: Fenced, asked: Sequence[Asked]) -> list[NewRun]:
+    """Ready to be stored. Raises the refusal of the first that is refused."""
     children: list[NewRun] = []
     for admitted in await admit(tx, parent.environment_id, asked):
         if isinstance(admitted, StepwellError):

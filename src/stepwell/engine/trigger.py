@@ -7,14 +7,14 @@ one another and get one id.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from stepwell.engine.admit import Asked, Place, admit, admit_remembered, check_word, is_word, store
+from stepwell.engine.lineage import check_depth
 from stepwell.errors import Conflict, NotFound, StepwellError
 from stepwell.model.run import NewRun
-from stepwell.model.trigger import Triggered, TriggerRequest
+from stepwell.model.trigger import KEY_SECONDS, Triggered, TriggerRequest, payload_hash
 from stepwell.primitives.ids import new_id
 from stepwell.storage import event, idempotency, run
 from stepwell.storage.database import Database, Tx
@@ -22,7 +22,6 @@ from stepwell.storage.idempotency import Key, Wanted
 
 __all__ = ["TriggerRequest", "Triggered", "trigger", "trigger_in"]
 
-KEY_SECONDS = 30 * 86400.0
 _ROUNDS = 3  # a key can expire between being found taken and being read; once is already rare
 Outcome = Triggered | StepwellError
 
@@ -31,7 +30,7 @@ async def trigger(db: Database, environment_id: str, requests: Sequence[TriggerR
     """One outcome for each request, in order. A refused one stops no other.
 
     Refusals: NotFound (task-not-found, queue-not-found, run-not-found for the parent), Conflict (idempotency-conflict,
-    parent-ended), PayloadInvalid, PayloadTooLarge, ApiError (invalid-request).
+    parent-ended), LimitExceeded (chain-too-deep), PayloadInvalid, PayloadTooLarge, ApiError (invalid-request).
     """
 
     ids = [new_id("run") for _ in requests]
@@ -128,6 +127,8 @@ async def _placed(
                         f"the parent run {request.parent_id} has been canceled", code="parent-ended", status=409
                     )
         try:
+            if error is None and place.parent_id is not None:
+                await check_depth(tx, place.parent_id, place.depth)
             if request.request_key is not None:
                 check_word("request_key", request.request_key)
         except StepwellError as invalid:
@@ -178,7 +179,7 @@ async def _by_idempotency_key(
     for index, new in fresh.items():
         if new.idempotency_key is not None:
             open_.setdefault((new.task_id, new.idempotency_key), []).append(index)
-    hashes = {index: _hash(requests[index]) for indexes in open_.values() for index in indexes}
+    hashes = {index: payload_hash(requests[index]) for indexes in open_.values() for index in indexes}
     for _ in range(_ROUNDS):
         if not open_:
             break
@@ -187,10 +188,10 @@ async def _by_idempotency_key(
         ]
         free = await idempotency.take(tx, environment_id, wanted)
         held = await idempotency.holders(tx, environment_id, list(open_))
-        for key, (run_id, payload_hash) in held.items():
+        for key, (run_id, digest) in held.items():
             indexes = open_.pop(key)
             for index in indexes[1:] if key in free else indexes:
-                same = hashes[index] == payload_hash
+                same = hashes[index] == digest
                 outcomes[index] = Triggered(run_id, cached=True) if same else _conflict(key, run_id)
     await _settle_request_keys(tx, environment_id, requests, fresh, outcomes)
 
@@ -217,12 +218,8 @@ async def _settle_request_keys(
         await idempotency.release_requests(tx, environment_id, returned)
 
 
-def _wanted(key: Key, new: NewRun, request: TriggerRequest, payload_hash: bytes) -> Wanted:
-    return Wanted(*key, new.id, payload_hash, request.options.idempotency_key_ttl or KEY_SECONDS)
-
-
-def _hash(request: TriggerRequest) -> bytes:
-    return hashlib.sha256(request.payload_type.encode() + b"\n" + request.payload).digest()
+def _wanted(key: Key, new: NewRun, request: TriggerRequest, digest: bytes) -> Wanted:
+    return Wanted(*key, new.id, digest, request.options.idempotency_key_ttl or KEY_SECONDS)
 
 
 def _conflict(key: Key, run_id: str) -> Conflict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from stepwell.model.child import TriggerOptions
@@ -10,6 +11,8 @@ from stepwell.model.run import TriggerFunction
 # Longest text of an id-like word: idempotency keys, tags, concurrency keys, queue names.
 MAX_WORD = 512
 MAX_TAGS = 50
+KEY_SECONDS = 30 * 86400.0
+"""How long an idempotency key holds, unless the trigger says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,8 @@ class Triggered:
 
     run_id: str
     cached: bool = False
+
+
+def payload_hash(request: TriggerRequest) -> bytes:
+    """Two requests with one idempotency key mean the same if this is the same."""
+    return hashlib.sha256(request.payload_type.encode() + b"\n" + request.payload).digest()

@@ -90,6 +90,11 @@ async def lineage(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, 
     return {row["id"]: (row["root_id"], row["depth"]) for row in rows}
 
 
+async def open_ancestors(tx: Tx, run_id: str, most: int) -> int:
+    """How many runs in a row have not ended, from this one upwards; at most `most`."""
+    return await tx.fetchval(_sql.open_ancestors, run_id, most)
+
+
 async def share(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, tuple[str, int, str]]:
     """Root id, depth and status of each, holding off a cancel of it until this transaction ends."""
     rows = await tx.fetch(_sql.share, environment_id, list(ids))

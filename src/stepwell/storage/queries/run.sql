@@ -59,6 +59,16 @@ SELECT id, root_id, depth FROM run WHERE environment_id = $1 AND id = ANY($2)
 -- Of which tasks these runs are.
 SELECT id, task_id FROM run WHERE id = ANY($1)
 
+-- name: open_ancestors
+-- How many runs in a row, from $1 upwards, have not ended; counted up to $2.
+WITH RECURSIVE up (parent_id, number) AS (
+    SELECT parent_id, 1 FROM run WHERE id = $1 AND ended_as IS NULL
+    UNION ALL
+    SELECT run.parent_id, up.number + 1 FROM up JOIN run ON run.id = up.parent_id
+    WHERE run.ended_as IS NULL AND up.number < $2
+)
+SELECT coalesce(max(number), 0) FROM up
+
 -- name: share
 -- The same, holding off a cancel until the new children are committed.
 SELECT id, status, root_id, depth FROM run WHERE environment_id = $1 AND id = ANY($2) ORDER BY depth, id FOR SHARE

@@ -1,0 +1,67 @@
+"""Many children on a real stack, whose workers are killed; and families in a queue that has room for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.family_tasks import FAILING
+from tests.stack import MakeStack, Stack, completed, ended, until
+
+TASKS = str(Path(__file__).with_name("family_tasks.py"))
+KILLS = (60, 200, 350)  # when so many children have ended
+
+
+@pytest.fixture
+def stack(make_stack: MakeStack) -> Stack:
+    return make_stack(TASKS)
+
+
+@pytest.mark.timeout(180)
+async def test_of_five_hundred_children_the_ten_that_fail_are_reported_under_kills_of_workers(stack: Stack) -> None:
+    stack.add_worker(TASKS)
+    async with stack.client() as client:
+        run = (await client.trigger("five-hundred", {"count": 500})).id
+        for place, count in enumerate(KILLS):
+
+            async def so_many(count: int = count) -> bool:
+                return await stack.value("SELECT count(*) FROM run WHERE ended_as IS NOT NULL") >= count
+
+            await until(so_many, 100)
+            victim = stack.workers[place % 2]
+            victim.kill()
+            victim.start()
+        values, failed = await completed(client, run, 100)
+    assert values == [-1 if n in FAILING else n * n for n in range(500)]
+    assert failed == {str(n): f"no {n}" for n in FAILING}
+    assert await stack.value("SELECT count(*) FROM run") == 501
+    assert await stack.value("SELECT count(*) FROM event WHERE kind IN ('rescued', 'crashed')") > 0
+
+
+async def test_children_are_canceled_with_their_parent_but_those_that_it_abandons(stack: Stack) -> None:
+    async with stack.client() as client:
+        run = (await client.trigger("many-sleepers", {"count": 60})).id
+
+        async def all_sleep() -> bool:
+            return await stack.value("SELECT count(*) FROM run WHERE status = 'waiting'") == 66
+
+        await until(all_sleep)
+        assert (await client.runs.cancel(run)).canceled
+        assert (await ended(client, run)).state == "canceled"
+
+        async def quiet() -> bool:
+            return await stack.value("SELECT count(*) FROM run WHERE ended_as IS NULL") == 5
+
+        await until(quiet)
+    rows = await stack.rows("SELECT status, abandoned FROM run WHERE parent_id = $1", run)
+    assert {(row["status"], row["abandoned"]) for row in rows} == {("canceled", False), ("waiting", True)}
+
+
+async def test_a_parent_that_waits_for_children_in_its_own_full_queue_holds_no_slot_of_it(stack: Stack) -> None:
+    async with stack.client() as client:
+        runs = [(await client.trigger(task)).id for task in ("trunk", "blocking-trunk", "trunk")]
+        told = [await completed(client, run) for run in runs]
+    assert told == [["branch of leaf"] * count for count in (3, 2, 3)]
+    overlapping = await stack.value("SELECT count(*) FROM lease")
+    assert overlapping == 0
