@@ -15,7 +15,7 @@ from stepwell.client.version import VERSION
 COMMANDS = [
     *(["dev"], ["demo"], ["doctor"], ["trigger"], ["server"], ["worker"]),
     *(["runs", name] for name in ("list", "show", "logs", "watch", "cancel", "replay", "reschedule")),
-    *(["dead", name] for name in ("list", "redrive")),
+    *(["dead", name] for name in ("list", "groups", "show", "redrive", "discard")),
     *(["queues", "list"], ["db", "migrate"], ["db", "check"]),
     *(["keys", name] for name in ("create", "list", "revoke")),
 ]

@@ -210,16 +210,21 @@ async def given_up(life: Life) -> None:
 
 
 async def died(life: Life) -> None:
-    await life.trigger("dead", "once")
-    await life.claim("dead")
+    for name in ("dead", "hopeless"):
+        await life.trigger(name, "once")
+        await life.claim(name)
 
 
 async def redriven(life: Life) -> None:
-    if await life.world.status(life.known["dead"]) == "executing":
-        await finished(life, "dead", failure=FAILURE)
+    for name in ("dead", "hopeless"):
+        if await life.world.status(life.known[name]) == "executing":
+            await finished(life, name, failure=FAILURE)
     waiting = await dead.list_dead(life.db, life.world.environment_id)
     for run in waiting.runs:
-        await dead.redrive(life.db, life.world.environment_id, run.id)
+        if run.id == life.known["hopeless"]:
+            await dead.discard(life.db, life.world.environment_id, run.id, "nothing helps")
+        else:
+            await dead.redrive(life.db, life.world.environment_id, run.id)
 
 
 async def forked(life: Life) -> None:

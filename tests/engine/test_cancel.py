@@ -377,6 +377,6 @@ async def test_what_a_run_could_not_undo_makes_it_a_dead_letter_however_it_ended
         (failed.run_id, ("pay: ValueError: no",)),
         (canceled.run_id, ("pay: ValueError: no",)),
     }
-    await dead.dismiss(world.db, world.environment_id, canceled.run_id)
+    await dead.discard(world.db, world.environment_id, canceled.run_id, "seen")
     with pytest.raises(Conflict):
-        await dead.dismiss(world.db, world.environment_id, undone.run_id)
+        await dead.discard(world.db, world.environment_id, undone.run_id, "seen")

@@ -222,7 +222,7 @@ async def test_only_a_failed_run_is_a_dead_letter(world: World) -> None:
 
 
 async def test_a_dismissed_run_leaves_the_list(world: World) -> None:
-    await dead.dismiss(world.db, world.environment_id, await failed(world))
+    await dead.discard(world.db, world.environment_id, await failed(world), "seen")
     assert (await dead.list_dead(world.db, world.environment_id)).runs == ()
 
 

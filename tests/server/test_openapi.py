@@ -9,6 +9,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from stepwell.model.failure import Failure
+from stepwell.protocol.frames import Finish
 from stepwell.protocol.operations import OPERATIONS
 from stepwell.server import openapi, reference
 from stepwell.server.settings import Settings
@@ -61,6 +63,10 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
     async with tenant.worker("greet") as worker:
         run_id = await tenant.trigger("greet", {"a": 1}, tags=["x"], metadata={"k": 1})
         await worker.serve(1)
+        dead_id = await tenant.trigger("greet", maxAttempts=1)
+        attempt = await worker.start()
+        await worker.request(Finish(dead_id, attempt.epoch, failure=Failure("error", "no", "ValueError")))
+        [group] = (await tenant.http.get("/api/v1/dead/groups")).json()["data"]
         batch = (await tenant.http.post("/api/v2/tasks/batch", json={"items": [{"task": "greet"}]})).json()
         schedule = (await tenant.http.post("/api/v1/schedules", json={"task": "greet", "every": "1h"})).json()
         token = (await tenant.http.post("/api/v1/waitpoints/tokens", json={})).json()
@@ -69,7 +75,8 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
             if operation.method != "GET" or operation.response is None:
                 continue
             parameters = {
-                "run_id": run_id,
+                "run_id": dead_id if operation.name.startswith("dead.") else run_id,
+                "group": group["id"],
                 "batch_id": batch["id"],
                 "schedule_id": schedule["id"],
                 "token_id": token["id"],

@@ -79,8 +79,15 @@ def _facts(console: Console, run: RunDetail) -> Iterable[tuple[str, str]]:
         yield "delayed", f"until {clock(run.delayed_until)} ({ago(run.delayed_until)})"
     if run.parent_id is not None:
         yield "parent", run.parent_id
-    if run.forked_from is not None:
-        yield "from", run.forked_from
+    for origin in run.origins or ():
+        yield "from", f"{origin.id} ({origin.state}, {origin.made_by})"
+    for made in run.offspring or ():
+        yield "again as", f"{made.id} ({made.state}, {made.made_by})"
+    for each in run.not_undone or ():
+        yield "not undone", each
+    if run.error_group is not None:
+        dealt = f", dealt with {ago(run.reviewed_at)}" if run.reviewed_at else ": stepwell dead show " + run.id
+        yield "dead", f"group {run.error_group}{dealt}"
     if run.payload is not UNSET:
         yield "payload", compact(run.payload, room)
     if run.output is not UNSET:
@@ -211,5 +218,7 @@ def dead_table(runs: Sequence[Run]) -> Table:
     for run in runs:
         failed = ago(run.finished_at or run.updated_at)
         why = f"{run.failure.name or run.failure.code}: {run.failure.message}" if run.failure else ""
+        if run.not_undone:
+            why += f"{'; ' if why else ''}not undone: {'; '.join(run.not_undone)}"
         table.add_row(run.id, run.task_identifier, failed, str(run.attempt_count), shortened(why, 200))
     return table

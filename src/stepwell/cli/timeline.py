@@ -247,6 +247,10 @@ class _Story:
     def tell_forked(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(at, "forked", "quiet", "⑂", note=f"{data.get('run')} began from its journal", order=10**8)
 
+    def tell_discarded(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        by = f", by {data['by']}" if data.get("by") else ""
+        yield Entry(at, "discarded", "quiet", "✗", note=f"{data.get('reason')}{by}", order=10**8)
+
     def tell_redriven(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(at, "redriven", "quiet", "⑂", note=f"as {data.get('run')}", order=10**8)
 

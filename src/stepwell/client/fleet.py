@@ -1,12 +1,10 @@
-"""What surrounds runs: dead letters, queues, tasks, workers, the server's health."""
+"""What surrounds runs: queues, tasks, workers, the server's health."""
 
 from __future__ import annotations
 
 from stepwell.client.exchange import Exchange, ask
 from stepwell.protocol import operations
 from stepwell.protocol.fleet import (
-    Dead,
-    DeadQuery,
     Health,
     PageQuery,
     Queues,
@@ -16,16 +14,6 @@ from stepwell.protocol.fleet import (
     Workers,
     WorkerView,
 )
-from stepwell.protocol.runs import Empty
-from stepwell.protocol.wire import Id
-
-
-def list_dead(limit: int, after: str | None, task: str | None) -> Exchange[Dead]:
-    return ask(operations.LIST_DEAD, Dead, query=DeadQuery(limit=limit, after=after, task=task))
-
-
-def redrive(run_id: str) -> Exchange[Id]:
-    return ask(operations.REDRIVE, Id, Empty(), repeatable=False, run_id=run_id)
 
 
 def list_queues() -> Exchange[list[QueueView]]:

@@ -19,6 +19,7 @@ from stepwell.engine.cancel import conclude, note_undoing
 from stepwell.engine.fence import split
 from stepwell.engine.wake import wake_waiting
 from stepwell.errors import StepwellError
+from stepwell.model.error_group import error_group
 from stepwell.model.event import EventKind
 from stepwell.model.failure import Failure
 from stepwell.model.retry import RetryDecision, RetryPolicy, decide_recovery, decide_retry
@@ -233,7 +234,9 @@ async def end(tx: Tx, decisions: Sequence[Decision], states: Mapping[str, RunSta
 
 
 def _ending(each: Decision) -> Ending:
-    return Ending(each.state.id, each.epoch, each.status, each.crashes, each.output, each.output_type, each.failure)
+    failure = each.failure
+    group = error_group(failure)
+    return Ending(each.state.id, each.epoch, each.status, each.crashes, each.output, each.output_type, failure, group)
 
 
 def _attempt_end(each: Decision) -> AttemptEnd:

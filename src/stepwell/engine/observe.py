@@ -21,11 +21,12 @@ from stepwell.storage.database import Database, Tx
 
 MOST_ROWS = 1000  # of one page of anything
 _MOST_CHILDREN = 100
+_MOST_ORIGINS = 20
 _NOTHING = RunFilter()
 
 
 async def get_run(db: Database, environment_id: str, run_id: str) -> RunDetail:
-    """A run in full, with its parent, root, newest-made first 100 children, and what it waits for.
+    """A run in full, with its parent, root, first 100 children, what it waits for, and what it was made from.
 
     Raises NotFound (run-not-found).
     """
@@ -36,6 +37,7 @@ async def get_run(db: Database, environment_id: str, run_id: str) -> RunDetail:
         this = found.run
         relatives = [each for each in (this.parent_id, this.root_id) if each and each != this.id]
         related = await run.summaries(tx, environment_id, relatives) if relatives else {}
+        children, offspring = await run.relatives(tx, environment_id, run_id, _MOST_CHILDREN)
         return RunDetail(
             run=this,
             payload=found.payload,
@@ -44,8 +46,10 @@ async def get_run(db: Database, environment_id: str, run_id: str) -> RunDetail:
             output_type=found.output_type,
             parent=related.get(this.parent_id or ""),
             root=related.get(this.root_id),
-            children=tuple(await run.children(tx, environment_id, run_id, _MOST_CHILDREN)),
+            children=tuple(children),
             waits=await wait.of_run(tx, run_id) if this.status == "waiting" else (),
+            origins=tuple(await run.origins(tx, environment_id, run_id, _MOST_ORIGINS)) if this.forked_from else (),
+            offspring=tuple(offspring),
         )
 
 

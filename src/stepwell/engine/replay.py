@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import structs
@@ -21,7 +21,7 @@ from stepwell.engine.cancel import run_not_found
 from stepwell.errors import ApiError, CheckpointError, NotFound, StepwellError
 from stepwell.model.checkpoint import CANCEL, Checkpoint
 from stepwell.model.child import TriggerOptions
-from stepwell.model.run import NewRun, RunDetail
+from stepwell.model.run import NewRun, RunDetail, TriggerFunction
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.primitives.ids import new_id
 from stepwell.storage import checkpoint, event, run
@@ -64,34 +64,90 @@ async def fork(
 
 async def fork_in(tx: Tx, source: RunDetail, start: Choice | None, changes: Mapping[str, Any]) -> Triggered:
     """The same within a transaction; whoever calls it notifies."""
-    old = source.run
-    prefix = await _prefix(tx, old.id, start, changes) if start is not None or changes else []
-    last = prefix[-1].seq if prefix else None
-    [admitted] = await admit(tx, old.environment_id, [(_request(source), Place(new_id("run")))])
-    if isinstance(admitted, StepwellError):
-        raise admitted
-    new = replace(admitted, forked_from=old.id, forked_seq=last, tags=old.tags)
-    await store(tx, old.environment_id, [new])
-    if last is not None:
-        await run.inherit(tx, new.id, old.id)
-        await _copy(tx, new, old.id, prefix, changes)
-    await event.append(tx, [(old.id, "forked", {"run": new.id, "seq": last})])
-    return Triggered(new.id)
+    [made] = await fork_each(tx, source.run.environment_id, [Again(source, start, changes=changes)], "fork")
+    if isinstance(made, StepwellError):
+        raise made
+    await event.append(tx, [(source.run.id, "forked", {"run": made.run_id, "seq": made.last})])
+    return Triggered(made.run_id)
 
 
-def _request(source: RunDetail) -> TriggerRequest:
-    old = source.run
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A run to be made from another. start: the last entry that is kept, None: none or the last changed one.
+
+    delay_until: seconds since the epoch. payload: another one, and its type.
+    """
+
+    source: RunDetail
+    start: Choice | None = None
+    delay_until: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    payload: tuple[bytes, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forked(Triggered):
+    """last: the number of the last entry that it was given."""
+
+    last: int | None = None
+
+
+async def fork_each(
+    tx: Tx, environment_id: str, wanted: Sequence[Again], function: TriggerFunction
+) -> list[Forked | StepwellError]:
+    """Make a run from each, or say why not; whoever calls it records that, and notifies."""
+    prefixes = [await _kept(tx, each) for each in wanted]
+    fine = [number for number, prefix in enumerate(prefixes) if not isinstance(prefix, StepwellError)]
+    asked = [(_request(wanted[number], function), Place(new_id("run"))) for number in fine]
+    admitted = dict(zip(fine, await admit(tx, environment_id, asked), strict=True))
+    made: dict[int, NewRun] = {}
+    for number, new in admitted.items():
+        prefix, old = prefixes[number], wanted[number].source.run
+        if not isinstance(new, StepwellError) and not isinstance(prefix, StepwellError):
+            last = prefix[-1].seq if prefix else None
+            made[number] = replace(new, forked_from=old.id, forked_seq=last, tags=old.tags)
+    await store(tx, environment_id, list(made.values()))
+    answers: list[Forked | StepwellError] = []
+    for number, (each, prefix) in enumerate(zip(wanted, prefixes, strict=True)):
+        new = made.get(number)
+        if isinstance(prefix, StepwellError):
+            answers.append(prefix)
+        elif new is None:
+            refusal = admitted[number]
+            assert isinstance(refusal, StepwellError)
+            answers.append(refusal)
+        else:
+            if prefix:
+                await run.inherit(tx, new.id, each.source.run.id)
+                await _copy(tx, new, each.source.run.id, prefix, each.changes)
+            answers.append(Forked(new.id, last=new.forked_seq))
+    return answers
+
+
+async def _kept(tx: Tx, each: Again) -> list[Checkpoint] | StepwellError:
+    if each.start is None and not each.changes:
+        return []
+    try:
+        return await _prefix(tx, each.source.run.id, each.start, each.changes)
+    except StepwellError as error:
+        return error
+
+
+def _request(each: Again, function: TriggerFunction) -> TriggerRequest:
+    old = each.source.run
     options = TriggerOptions(
         queue=old.queue,
         concurrency_key=old.concurrency_key,
         priority=old.priority,
+        delay_until=each.delay_until,
         ttl=old.ttl,
         max_attempts=old.max_attempts,
         max_duration=old.max_duration,
         metadata=old.metadata,
         test=old.test,
     )
-    return TriggerRequest(old.task_id, source.payload, source.payload_type, options, trigger_function="fork")
+    payload, payload_type = each.payload or (each.source.payload, each.source.payload_type)
+    return TriggerRequest(old.task_id, payload, payload_type, options, trigger_function=function)
 
 
 # ── which entries ────────────────────────────────────────────────────────────

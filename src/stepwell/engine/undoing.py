@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from stepwell.model.error_group import error_group
 from stepwell.storage import checkpoint, run
 from stepwell.storage.checkpoint import DoneOrUndone
 from stepwell.storage.columns import storable
@@ -18,7 +19,8 @@ from stepwell.storage.database import Tx
 
 async def note(tx: Tx, run_id: str, not_undone: Sequence[str]) -> None:
     """What a run that ended could not undo, and why; nothing when all is undone."""
-    await run.note_undoing(tx, run_id, [storable(each[:1000]) for each in not_undone[:100]])
+    told = [storable(each[:1000]) for each in not_undone[:100]]
+    await run.note_undoing(tx, run_id, told, error_group(None, told))
 
 
 async def note_left(tx: Tx, why: Mapping[str, str]) -> None:

@@ -26,6 +26,7 @@ EventKind = Literal[
     "rescheduled",  # (delayed_until)
     "forked",  # another run began from this one's journal (run, seq)
     "redriven",  # taken off the dead letters by a new run (run)
+    "discarded",  # taken off the dead letters without one (reason, by?)
 ]
 
 

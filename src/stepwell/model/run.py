@@ -13,8 +13,11 @@ from stepwell.model.failure import Failure
 from stepwell.model.lifecycle import TERMINAL, Status
 from stepwell.model.wait import Wait
 
-# Which verb of the API or the SDK made the run; "fork" is a rerun or a replay from a checkpoint.
-TriggerFunction = Literal["trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork", "schedule"]
+# Which verb of the API or the SDK made the run; "fork" is a rerun or a replay from a checkpoint, "redrive" the same of
+# a dead letter.
+TriggerFunction = Literal[
+    "trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork", "redrive", "schedule"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Run:
     spawn_key, child_index: the parent's checkpoint that triggered it, and its place among that checkpoint's children.
     delayed_until: not before this moment. expires_at: expired if no worker took it by then (it has a ttl).
     forked_from: the run whose journal it began with, up to and including entry `forked_seq` (None: from the start).
+    error_group: of a run that failed or could not undo what it did; runs with the same one failed alike.
     """
 
     id: str
@@ -69,6 +73,7 @@ class Run:
     cancel_reason: str | None = None
     cancel_requested_at: datetime | None = None
     not_undone: tuple[str, ...] | None = None
+    error_group: str | None = None
     forked_from: str | None = None
     forked_seq: int | None = None
 
@@ -82,7 +87,8 @@ class RunDetail:
     """A run with what it was given, what it gave, and its nearest relatives.
 
     output is None unless completed. children: those it triggered, oldest first (the first 100). waits: what a waiting
-    run waits for.
+    run waits for. origins: the run that it was made from by rerun, fork or redrive, the one that that was made from,
+    and so on (20). offspring: those that were made from it (the first 100).
     """
 
     run: Run
@@ -94,6 +100,8 @@ class RunDetail:
     root: Run | None = None
     children: tuple[Run, ...] = ()
     waits: tuple[Wait, ...] = ()
+    origins: tuple[Run, ...] = ()
+    offspring: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Bodies about what surrounds runs: tasks, queues, workers, dead letters, public tokens, health."""
+"""Bodies about what surrounds runs: tasks, queues, workers, public tokens, health."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from stepwell.protocol.runs import Run
-from stepwell.protocol.wire import Page, Wire
+from stepwell.protocol.wire import Wire
 
 
 class TaskView(Wire, frozen=True, kw_only=True):
@@ -76,19 +75,6 @@ class WorkerView(Wire, frozen=True, kw_only=True):
 
 class Workers(Wire, frozen=True, kw_only=True):
     data: list[WorkerView]
-
-
-class DeadQuery(msgspec.Struct, frozen=True, kw_only=True):
-    limit: int = 50
-    after: str | None = None
-    task: str | None = None
-
-
-class Dead(Wire, frozen=True, kw_only=True):
-    """Failed runs that nobody has dealt with yet, newest first."""
-
-    data: list[Run]
-    pagination: Page
 
 
 class CreatePublicToken(Wire, frozen=True, kw_only=True):

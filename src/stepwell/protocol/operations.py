@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stepwell.protocol import fleet, frames, runs, scheduling, tokens, triggering
+from stepwell.protocol import dead, fleet, frames, runs, scheduling, tokens, triggering
 from stepwell.protocol.wire import Id, Message
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -75,6 +75,7 @@ def _text(value: object) -> str:
 
 
 _RUN = "run-not-found"
+_GROUP = "error-group-not-found"
 _TRIGGER_ERRORS = (
     "task-not-found",
     "queue-not-found",
@@ -308,15 +309,65 @@ LIST_DEAD = Operation(
     method="GET",
     path="/api/v1/dead",
     summary="Dead letters: failed runs awaiting review.",
-    query=fleet.DeadQuery,
-    response=fleet.Dead,
+    query=dead.DeadQuery,
+    response=dead.Dead,
+)
+LIST_DEAD_GROUPS = Operation(
+    name="dead.groups",
+    method="GET",
+    path="/api/v1/dead/groups",
+    summary="Dead letters that failed alike, as groups with counts, the last seen first.",
+    query=dead.GroupQuery,
+    response=dead.Groups,
+)
+GET_DEAD_GROUP = Operation(
+    name="dead.group",
+    method="GET",
+    path="/api/v1/dead/groups/{group}",
+    summary="One group of dead letters.",
+    response=dead.GroupView,
+    errors=(_GROUP,),
+)
+GET_DEAD = Operation(
+    name="dead.retrieve",
+    method="GET",
+    path="/api/v1/dead/{run_id}",
+    summary="A dead letter in full, with its group.",
+    response=dead.DeadLetter,
+    errors=(_RUN, "not-dead"),
+)
+REDRIVE_MANY = Operation(
+    name="dead.redrive_many",
+    method="POST",
+    path="/api/v1/dead/redrive",
+    summary="Run many dead letters again, the oldest first and so many a second, and take them off the list.",
+    request=dead.RedriveMany,
+    response=dead.Redriven,
+)
+DISCARD_MANY = Operation(
+    name="dead.discard_many",
+    method="POST",
+    path="/api/v1/dead/discard",
+    summary="Take many dead letters off the list without running them again.",
+    request=dead.DiscardMany,
+    response=dead.Discarded,
 )
 REDRIVE = Operation(
     name="dead.redrive",
     method="POST",
     path="/api/v1/dead/{run_id}/redrive",
-    summary="Run a dead letter again as a new run, and take it off the list.",
-    request=runs.Empty,
+    summary="Run a dead letter again as a new run, perhaps with another payload, and take it off the list.",
+    request=dead.Redrive,
+    response=Id,
+    errors=(_RUN, "not-dead", "task-not-found", "payload-invalid", "payload-too-large"),
+    max_body=11 * MIB,
+)
+DISCARD = Operation(
+    name="dead.discard",
+    method="POST",
+    path="/api/v1/dead/{run_id}/discard",
+    summary="Take a dead letter off the list without running it again.",
+    request=dead.Discard,
     response=Id,
     errors=(_RUN, "not-dead"),
 )
@@ -579,7 +630,13 @@ OPERATIONS: tuple[Operation, ...] = (
     GET_LOGS,
     WATCH_RUN,
     LIST_DEAD,
+    LIST_DEAD_GROUPS,
+    GET_DEAD_GROUP,
+    REDRIVE_MANY,
+    DISCARD_MANY,
+    GET_DEAD,
     REDRIVE,
+    DISCARD,
     LIST_QUEUES,
     CREATE_SCHEDULE,
     LIST_SCHEDULES,

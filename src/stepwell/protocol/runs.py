@@ -38,6 +38,7 @@ class Run(Wire, frozen=True, kw_only=True):
     attempt_count: int
     crashes: int
     not_undone: list[str] | None = None
+    error_group: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     delayed_until: datetime | None = None
@@ -107,8 +108,22 @@ class RunError(Wire, frozen=True, kw_only=True):
     stack_trace: str | None = None
 
 
+class LineageView(Wire, frozen=True, kw_only=True):
+    """A run before or after this one, and how it was made: "trigger", "fork" or "redrive"."""
+
+    id: str
+    state: str
+    made_by: str
+    created_at: datetime
+    failure: FailureView | None = None
+
+
 class RunDetail(Run, frozen=True, kw_only=True):
-    """A run in full. `payload` and `output` are plain JSON; `output` is absent until the run has completed."""
+    """A run in full. `payload` and `output` are plain JSON; `output` is absent until the run has completed.
+
+    origins: the run that it was made from by rerun, fork or redrive, the one that that was made from, and so on.
+    offspring: the runs that were made from it. reviewedAt: when it was taken off the dead letters.
+    """
 
     depth: int
     trigger_function: str
@@ -116,6 +131,9 @@ class RunDetail(Run, frozen=True, kw_only=True):
     payload: Json = UNSET
     output: Json = UNSET
     error: RunError | None = None
+    origins: list[LineageView] | None = None
+    offspring: list[LineageView] | None = None
+    reviewed_at: datetime | None = None
 
 
 class RunList(Wire, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from stepwell.protocol.status import public_status
 from stepwell.protocol.triggering import FailureView, RemoteError, Result
 
 # The npm client knows none but these by its own verbs.
-_NPM_FUNCTIONS = {"fork": "trigger", "schedule": "trigger"}
+_NPM_FUNCTIONS = {"fork": "trigger", "redrive": "trigger", "schedule": "trigger"}
 
 
 def run_view(run: model.Run, environment: Environment | None = None) -> wire.Run:
@@ -45,6 +45,16 @@ def detail_view(detail: model.RunDetail) -> wire.RunDetail:
         payload=plain_value(detail.payload, detail.payload_type),
         output=UNSET if detail.output is None else plain_value(detail.output, detail.output_type or ""),
         error=_error(run.failure),
+        origins=[_lineage(each) for each in detail.origins] or None,
+        offspring=[_lineage(each) for each in detail.offspring] or None,
+        reviewed_at=run.reviewed_at,
+    )
+
+
+def _lineage(run: model.Run) -> wire.LineageView:
+    made_by = run.trigger_function if run.forked_from else "trigger"
+    return wire.LineageView(
+        id=run.id, state=run.status, made_by=made_by, created_at=run.created_at, failure=failure_view(run.failure)
     )
 
 
@@ -91,6 +101,7 @@ def _fields(run: model.Run) -> dict[str, Any]:
         "attempt_count": run.attempt,
         "crashes": run.crashes,
         "not_undone": None if run.not_undone is None else list(run.not_undone),
+        "error_group": run.error_group,
         "idempotency_key": run.idempotency_key,
         "concurrency_key": run.concurrency_key,
         "metadata": UNSET if run.metadata is None else msgspec.json.decode(run.metadata),

@@ -163,13 +163,15 @@ class Ending:
     output: bytes | None = None
     output_type: str | None = None
     failure: Failure | None = None
+    error_group: str | None = None
 
 
 async def finish(tx: Tx, endings: Sequence[Ending], left_by: str) -> set[str]:
     rows = [
-        (e.run_id, e.epoch, e.status, e.output, e.output_type, failure_column(e.failure), e.crashes) for e in endings
+        (e.run_id, e.epoch, e.status, e.output, e.output_type, failure_column(e.failure), e.crashes, e.error_group)
+        for e in endings
     ]
-    return _ids(await tx.fetch(_sql.finish, *transposed(rows, 7), left_by))
+    return _ids(await tx.fetch(_sql.finish, *transposed(rows, 8), left_by))
 
 
 async def complete(
@@ -206,9 +208,9 @@ async def next_cancel_overdue(tx: Tx) -> float | None:
     return await tx.fetchval(_sql.next_cancel_overdue)
 
 
-async def note_undoing(tx: Tx, run_id: str, not_undone: Sequence[str]) -> None:
-    """The steps that a run which ended could not undo, and why."""
-    await tx.execute(_sql.note_undoing, run_id, list(not_undone))
+async def note_undoing(tx: Tx, run_id: str, not_undone: Sequence[str], group: str | None) -> None:
+    """The steps that a run which ended could not undo, and why; the error group of that, None when there are none."""
+    await tx.execute(_sql.note_undoing, run_id, list(not_undone), group)
 
 
 async def abandon(tx: Tx, ids: Sequence[str]) -> None:
@@ -255,9 +257,9 @@ async def inherit(tx: Tx, fork: str, source: str) -> None:
     await tx.execute(_sql.inherit, fork, source)
 
 
-async def review(tx: Tx, run_id: str) -> bool:
-    """Take a run off the dead letters; False if it was not on the list."""
-    return await tx.execute(_sql.review, run_id) == 1
+async def review(tx: Tx, ids: Sequence[str]) -> set[str]:
+    """Take runs off the dead letters; those that were on the list."""
+    return _ids(await tx.fetch(_sql.review, list(ids)))
 
 
 # ── read ─────────────────────────────────────────────────────────────────────
@@ -266,10 +268,17 @@ async def review(tx: Tx, run_id: str) -> bool:
 async def get(tx: Tx, environment_id: str, run_id: str) -> RunDetail | None:
     """The run alone, without relatives and waits."""
     row = await tx.fetchrow(_sql.detail, environment_id, run_id)
-    if row is None:
-        return None
+    return None if row is None else _detail(row)
+
+
+async def details(tx: Tx, environment_id: str, ids: Sequence[str]) -> list[RunDetail]:
+    """The same of several, in the order of their making."""
+    return [_detail(row) for row in await tx.fetch(_sql.details, environment_id, list(ids))]
+
+
+def _detail(row: Row) -> RunDetail:
     return RunDetail(
-        run=_run(row),
+        run=run_of(row),
         payload=row["payload"],
         payload_type=row["payload_type"],
         output=row["output"],
@@ -278,11 +287,22 @@ async def get(tx: Tx, environment_id: str, run_id: str) -> RunDetail | None:
 
 
 async def summaries(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, Run]:
-    return {row["id"]: _run(row) for row in await tx.fetch(_sql.summaries, environment_id, list(ids))}
+    return {row["id"]: run_of(row) for row in await tx.fetch(_sql.summaries, environment_id, list(ids))}
 
 
 async def children(tx: Tx, environment_id: str, run_id: str, limit: int) -> list[Run]:
-    return [_run(row) for row in await tx.fetch(_sql.children, environment_id, run_id, limit)]
+    return [run_of(row) for row in await tx.fetch(_sql.children, environment_id, run_id, limit)]
+
+
+async def relatives(tx: Tx, environment_id: str, run_id: str, limit: int) -> tuple[list[Run], list[Run]]:
+    """A run's first children, and the first runs that were made from it."""
+    found = [run_of(row) for row in await tx.fetch(_sql.relatives, environment_id, run_id, limit)]
+    return [each for each in found if each.parent_id == run_id], [each for each in found if each.forked_from == run_id]
+
+
+async def origins(tx: Tx, environment_id: str, run_id: str, limit: int) -> list[Run]:
+    """The run that this one was made from, the one that that was made from, and so on."""
+    return [run_of(row) for row in await tx.fetch(_sql.origins, environment_id, run_id, limit)]
 
 
 async def list_runs(
@@ -312,11 +332,7 @@ async def list_runs(
         before,
         limit,
     )
-    return [_run(row) for row in rows]
-
-
-async def list_dead(tx: Tx, environment_id: str, task_ids: Sequence[str], after: str | None, limit: int) -> list[Run]:
-    return [_run(row) for row in await tx.fetch(_sql.dead, environment_id, list(task_ids) or None, after, limit)]
+    return [run_of(row) for row in rows]
 
 
 async def spawns_under_way(tx: Tx, spawns: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -367,7 +383,8 @@ async def without_wakeup(tx: Tx) -> list[tuple[str, str, str]]:
     return [(row["id"], row["status"], row["has"]) for row in await tx.fetch(_sql.without_wakeup)]
 
 
-def _run(row: Row) -> Run:
+def run_of(row: Row) -> Run:
+    """A run from a row of the view `run_summary`."""
     return Run(
         id=row["id"],
         environment_id=row["environment_id"],
@@ -407,6 +424,7 @@ def _run(row: Row) -> Run:
         cancel_reason=row["cancel_reason"],
         cancel_requested_at=row["cancel_requested_at"],
         not_undone=None if row["not_undone"] is None else tuple(row["not_undone"]),
+        error_group=row["error_group"],
         forked_from=row["forked_from"],
         forked_seq=row["forked_seq"],
     )

@@ -128,6 +128,7 @@ CREATE TABLE run (
     cancel_grace       double precision CHECK (cancel_grace >= 0),       -- seconds that each lease has for the clean-up
     cancel_deadline    timestamptz,                                      -- of the lease; its worker should be done long before
     not_undone         text[],                                           -- steps, and why; null: nothing was to be undone
+    error_group        text,                                             -- which failures are the same one (model/error_group.py)
     abandoned          boolean NOT NULL DEFAULT false,                   -- a child that outlives the cancel of its parent
 
     parent_id          text,
@@ -189,6 +190,9 @@ CREATE INDEX run_of_task ON run (environment_id, task_id, number);
 CREATE INDEX run_ended_badly ON run (environment_id, ended_badly_as, number) WHERE ended_badly_as IS NOT NULL;
 CREATE INDEX run_dead ON run (environment_id, number)
     WHERE reviewed_at IS NULL AND (ended_badly_as = 'failed' OR not_undone <> '{}');
+CREATE INDEX run_dead_alike ON run (environment_id, error_group, number)
+    WHERE reviewed_at IS NULL AND (ended_badly_as = 'failed' OR not_undone <> '{}');
+CREATE INDEX run_forks ON run (forked_from, number) WHERE forked_from IS NOT NULL;
 CREATE INDEX run_tagged ON run USING gin (tags) WHERE tags <> '{}';
 CREATE INDEX run_children ON run (parent_id, spawn_key, child_index) WHERE parent_id IS NOT NULL;
 CREATE INDEX run_open_children ON run (open_child_of, spawn_key) WHERE open_child_of IS NOT NULL;
@@ -505,9 +509,8 @@ CREATE TABLE tick (                                                      -- each
 -- A run without its payload and output, which may be large.
 CREATE VIEW run_summary AS
 SELECT id, environment_id, number, task_id, queue, status, ended_badly_as, failure, cancel_reason, cancel_requested_at,
-       not_undone,        parent_id, root_id, depth,
-       spawn_key, child_index, batch_id, batch_index, forked_from, forked_seq, concurrency_key, priority, max_attempts,
-       max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, attempt, crashes,
+       not_undone, error_group, parent_id, root_id, depth, spawn_key, child_index, batch_id, batch_index, forked_from,
+       forked_seq, concurrency_key, priority, max_attempts, max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, attempt, crashes,
        executed, lease_epoch, created_at, updated_at, delayed_until, expires_at, started_at, finished_at, reviewed_at
 FROM run;
 

@@ -158,16 +158,17 @@ RETURNING run.id
 
 -- name: finish
 -- executing -> completed, failed or canceled. Arrays: $1 run, $2 epoch, $3 status, $4 output, $5 its type, $6 failure,
--- $7 crashes; $8 the verb.
+-- $7 crashes, $8 error group; $9 the verb.
 WITH ended AS (
     DELETE FROM lease
-    USING unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::text[], $6::jsonb[], $7::integer[])
-          AS f (id, epoch, status, output, output_type, failure, crashes)
+    USING unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::text[], $6::jsonb[], $7::integer[], $8::text[])
+          AS f (id, epoch, status, output, output_type, failure, crashes, error_group)
     WHERE lease.run_id = f.id AND lease.epoch = f.epoch
     RETURNING f.*, lease.claimed_at, lease.expires_at
 )
 UPDATE run SET status = ended.status, output = ended.output, output_type = ended.output_type, failure = ended.failure,
-               crashes = ended.crashes, worker_id = NULL, left_by = $8, attempt_open = false,
+               crashes = ended.crashes, error_group = ended.error_group, worker_id = NULL, left_by = $9,
+               attempt_open = false,
                finished_at = clock_timestamp(), updated_at = clock_timestamp(),
                executed = executed + extract(epoch FROM least(clock_timestamp(), ended.expires_at) - ended.claimed_at)
 FROM ended
@@ -247,8 +248,12 @@ SELECT extract(epoch FROM min(cancel_deadline) - clock_timestamp())::double prec
 WHERE cancel_deadline IS NOT NULL AND ended_as IS NULL AND status = 'executing'
 
 -- name: note_undoing
--- What a run that ended could not undo.
-UPDATE run SET not_undone = $2 WHERE id = $1
+-- What a run that ended could not undo, and the error group of that (null: all is undone). One that failed too is in
+-- another group than those that only failed.
+UPDATE run SET not_undone = $2,
+               error_group = CASE WHEN $3::text IS NULL OR error_group IS NULL THEN coalesce(error_group, $3)
+                                  ELSE 'err_' || left(md5(error_group || $3), 20) END
+WHERE id = $1
 
 -- name: abandon
 -- These children outlive a cancel of their parent.
@@ -300,14 +305,20 @@ UPDATE run SET started_at = source.started_at, seed = coalesce(source.seed, sour
 FROM run AS source WHERE run.id = $1 AND source.id = $2
 
 -- name: review
--- Takes a run off the dead letters: one that failed, or that could not undo what it did. 0 rows: it was not on the list.
+-- Takes runs off the dead letters: those that failed, or that could not undo what they did, and that are on the list.
 UPDATE run SET reviewed_at = clock_timestamp(), updated_at = clock_timestamp()
-WHERE id = $1 AND reviewed_at IS NULL AND (status = 'failed' OR not_undone <> '{}')
+WHERE id = ANY($1) AND reviewed_at IS NULL AND (ended_badly_as = 'failed' OR not_undone <> '{}')
+RETURNING id
 
 -- name: detail
 -- One run in full.
 SELECT run_summary.*, run.payload, run.payload_type, run.output, run.output_type
 FROM run_summary JOIN run USING (id) WHERE run_summary.environment_id = $1 AND id = $2
+
+-- name: details
+-- The same of several, in the order of their making.
+SELECT run_summary.*, run.payload, run.payload_type, run.output, run.output_type
+FROM run_summary JOIN run USING (id) WHERE run_summary.environment_id = $1 AND id = ANY($2) ORDER BY run_summary.number
 
 -- name: summaries
 -- These runs, in no order.
@@ -316,6 +327,21 @@ SELECT * FROM run_summary WHERE environment_id = $1 AND id = ANY($2)
 -- name: children
 -- The children of a run in the order of their making, at most $3.
 SELECT * FROM run_summary WHERE environment_id = $1 AND parent_id = $2 ORDER BY number LIMIT $3
+
+-- name: relatives
+-- The first $3 children of a run, and the first $3 runs that were made from it by rerun, fork or redrive.
+(SELECT * FROM run_summary WHERE environment_id = $1 AND parent_id = $2 ORDER BY number LIMIT $3)
+UNION ALL
+(SELECT * FROM run_summary WHERE environment_id = $1 AND forked_from = $2 ORDER BY number LIMIT $3)
+
+-- name: origins
+-- What a run was made from, and that from, and so on, the nearest first; at most $3.
+WITH RECURSIVE origin AS (
+    SELECT forked_from AS id, 1 AS distance FROM run WHERE environment_id = $1 AND id = $2
+    UNION ALL
+    SELECT run.forked_from, distance + 1 FROM origin JOIN run ON run.id = origin.id WHERE distance < $3
+)
+SELECT run_summary.* FROM origin JOIN run_summary USING (id) WHERE environment_id = $1 ORDER BY distance
 
 -- name: spawns_under_way
 -- Of these runs and keys, those under which a child has not ended: one probe of an index each, however many there are.
@@ -391,14 +417,6 @@ WHERE environment_id = $1
   AND ($15::text IS NULL OR number > (SELECT number FROM run WHERE environment_id = $1 AND id = $15))
 ORDER BY CASE WHEN $15::text IS NULL THEN number END DESC, CASE WHEN $15::text IS NOT NULL THEN number END
 LIMIT $16
-
--- name: dead
--- A page of dead letters, newest first. $2 tasks, $3 older than this run, $4 rows.
-SELECT * FROM run_summary
-WHERE environment_id = $1 AND reviewed_at IS NULL AND (ended_badly_as = 'failed' OR not_undone <> '{}')
-  AND ($2::text[] IS NULL OR task_id = ANY($2))
-  AND ($3::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $3))
-ORDER BY number DESC LIMIT $4
 
 -- name: without_wakeup
 -- Runs that are stuck: none, at any time.
