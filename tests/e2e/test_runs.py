@@ -116,18 +116,12 @@ def test_a_dead_letter_is_listed_with_its_reason_and_redriven(running: Dev) -> N
     dead = answer(running.project, "dead", "list", "--task", "unlucky")[0]
     assert "ValueError: no such luck" in stepwell(running.project, "dead", "list").stdout
     [group] = [each for each in answer(running.project, "dead", "groups") if each["newest"] == dead["id"]]
-    assert group["id"] in stepwell(running.project, "dead", "groups").stdout
     assert dead["id"] in stepwell(running.project, "dead", "show", group["id"]).stdout
-    assert "no such luck" in stepwell(running.project, "dead", "show", dead["id"]).stdout
     new = answer(running.project, "dead", "redrive", dead["id"])[dead["id"]]
     assert new != dead["id"]
     assert dead["id"] not in {run["id"] for run in answer(running.project, "dead", "list")}
     assert f"again as   {new} " in stepwell(running.project, "runs", "show", dead["id"]).stdout
     assert f"from       {dead['id']} (failed, redrive)" in stepwell(running.project, "runs", "show", new).stdout
-    assert stepwell(running.project, "runs", "watch", new).returncode == 1
-    said = stepwell(running.project, "dead", "discard", "--group", group["id"], "--reason", "bad luck, by design")
-    assert said.stdout == "1 discarded\n"
-    assert "bad luck, by design" in stepwell(running.project, "runs", "show", new).stdout
 
 
 def test_logs_are_told_with_their_step_and_followed_to_the_end(running: Dev, tmp_path: Path) -> None:
