@@ -30,6 +30,7 @@ from stepwell.engine import (
     environments,
     expire,
     finish,
+    handover,
     heartbeat,
     logs,
     metadata,
@@ -165,6 +166,12 @@ async def rescued(life: Life) -> None:
     await life.world.lease_runs_out(life.known["parent"])
     await rescue.rescue_expired(life.db)
     await life.expect("parent", "queued")
+
+
+async def handed(life: Life) -> None:
+    request = TriggerRequest("plain", b"{}", request_key="handed")
+    outcome, _ = await handover.trigger_for(life.db, life.world.environment_id, request, life.worker, LEASE)
+    life.known["handed"] = outcome.run_id  # type: ignore[union-attr]
 
 
 async def delayed(life: Life) -> None:
@@ -395,7 +402,8 @@ CHAPTERS: tuple[Chapter, ...] = (
     (
         lambda life: life.say_hello(),
         lambda life: life.trigger("asking"),
-        lambda life: life.claim("asking"),
+        handed,
+        lambda life: life.claim("asking", "handed"),
         asked,
         held_open,
         asked_from_outside,

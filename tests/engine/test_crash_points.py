@@ -39,5 +39,5 @@ def test_a_kill_at_any_point_of_any_verb_leaves_nothing_torn_and_the_same_call_a
     # Taken apart, these two touch no run: a limit that an operator sets, and when a key was last used.
     assert verbs() - killed == {"set_environment_limit", "note_key_use"}
     alone = {name for name in killed if name.endswith("_alone")}
-    assert alone == {"claim_alone", "finish_alone", "trigger_alone", "write_journal_alone"}
+    assert alone == {"begin_alone", "claim_alone", "finish_alone", "trigger_alone", "write_journal_alone"}
     assert len(outcomes) == 3 * len(killed) - len(alone)

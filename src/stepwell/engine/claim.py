@@ -91,13 +91,14 @@ async def _started(
             failure = Failure("checkpoint_invalid", journal.message, "CheckpointError", hint=journal.hint)
             damaged.append(Finish(run.id, run.lease_epoch, failure=failure))
         else:
-            started.append(_start(run, declared[run.task_id].declaration, journal, lease_seconds))
+            started.append(start_of(run, declared[run.task_id].declaration, journal, lease_seconds))
     if damaged:
         await finish(db, worker_id, damaged)
     return started
 
 
-def _start(run: Claimed, declared: TaskDeclaration, journal: list[Checkpoint], lease_seconds: float) -> StartAttempt:
+def start_of(run: Claimed, declared: TaskDeclaration, journal: list[Checkpoint], lease_seconds: float) -> StartAttempt:
+    """What the worker is told of a run that it has a lease of."""
     return StartAttempt(
         run_id=run.id,
         task_id=run.task_id,

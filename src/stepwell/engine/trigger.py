@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from stepwell.engine.admit import Asked, Place, admit, admit_remembered, check_word, is_word, store
 from stepwell.engine.lineage import check_depth
@@ -20,7 +21,7 @@ from stepwell.storage import event, idempotency, run
 from stepwell.storage.database import Database, Tx
 from stepwell.storage.idempotency import Key, Wanted
 
-__all__ = ["TriggerRequest", "Triggered", "trigger", "trigger_in"]
+__all__ = ["Outcome", "TriggerRequest", "Triggered", "complete", "trigger", "trigger_in", "usual"]
 
 _ROUNDS = 3  # a key can expire between being found taken and being read; once is already rare
 Outcome = Triggered | StepwellError
@@ -35,6 +36,13 @@ async def trigger(db: Database, environment_id: str, requests: Sequence[TriggerR
 
     ids = [new_id("run") for _ in requests]
     made = await _store_usual(db, environment_id, requests, ids)
+    return await complete(db, environment_id, requests, ids, made)
+
+
+async def complete(
+    db: Database, environment_id: str, requests: Sequence[TriggerRequest], ids: Sequence[str], made: set[str]
+) -> list[Outcome]:
+    """Store what is not made yet, in a transaction that looks closer."""
     rest = [index for index, run_id in enumerate(ids) if run_id not in made]
     outcomes: list[Outcome] = [Triggered(run_id) for run_id in ids]
     if not rest:
@@ -52,18 +60,8 @@ async def trigger(db: Database, environment_id: str, requests: Sequence[TriggerR
 async def _store_usual(
     db: Database, environment_id: str, requests: Sequence[TriggerRequest], ids: Sequence[str]
 ) -> set[str]:
-    """Store in one statement, which is a transaction by itself, if all the requests are usual; the runs that are new.
-
-    Usual are runs without a parent and an idempotency key, which the declarations that are remembered admit, if these
-    are still the newest.
-    """
-    if not all(_is_usual(request) for request in requests):
-        return set()
-    keys = [(request.task_id, request.request_key) for request in requests if request.request_key is not None]
-    if len(set(keys)) < len(keys):
-        return set()
-    asked = [(request, Place(run_id)) for request, run_id in zip(requests, ids, strict=True)]
-    admitted = admit_remembered(environment_id, asked) if asked else None
+    """Store in one statement, a transaction by itself, if all the requests are usual; the runs that are new."""
+    admitted = usual(environment_id, requests, ids)
     if admitted is None:
         return set()
     runs, versions = admitted
@@ -72,6 +70,23 @@ async def _store_usual(
     if made:
         event.announce(db, ready=[environment_id])
     return made
+
+
+def usual(
+    environment_id: str, requests: Sequence[TriggerRequest], ids: Sequence[str]
+) -> tuple[list[NewRun], dict[str, datetime]] | None:
+    """The runs to store and the versions of their tasks' declarations; None if one of the requests is not usual.
+
+    Usual are runs without a parent and an idempotency key, which the declarations that are remembered admit, if these
+    are still the newest.
+    """
+    if not all(_is_usual(request) for request in requests):
+        return None
+    keys = [(request.task_id, request.request_key) for request in requests if request.request_key is not None]
+    if len(set(keys)) < len(keys):
+        return None
+    asked = [(request, Place(run_id)) for request, run_id in zip(requests, ids, strict=True)]
+    return admit_remembered(environment_id, asked) if asked else None
 
 
 def _is_usual(request: TriggerRequest) -> bool:

@@ -65,7 +65,7 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
         gateway = await stack.enter_async_context(Gateway(db, settings, hints))
         _listen(db.announcer, listener, gateway, hints)
         await stack.enter_async_context(running(db, settings.sweep, _services(settings)))
-        triggers = Triggers(db)
+        triggers = Triggers(db, gateway.offer)
         stack.push_async_callback(triggers.close)
         loop = asyncio.get_running_loop()
         yield Backend(settings, db, listener, Authenticator(db), hints, gateway, triggers, loop)

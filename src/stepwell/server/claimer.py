@@ -7,7 +7,8 @@ import random
 
 import structlog
 
-from stepwell.engine import claim, release
+from stepwell.engine import claim, handover, release
+from stepwell.engine.trigger import Outcome, TriggerRequest
 from stepwell.errors import ConnectionFailed, StepwellError
 from stepwell.protocol.frames import Release, StartAttempt
 from stepwell.server.connection import Connection
@@ -79,7 +80,7 @@ class Claimer:
 
     def _anyone_hungry(self) -> bool:
         """Whether there may be something for a worker that has little left to do."""
-        return any(self._wants(each) and 2 * each.room >= len(each.held) for each in self._connections)
+        return any(self._wants(each) and _is_hungry(each) for each in self._connections)
 
     def _wants(self, connection: Connection) -> int:
         """How many runs to look for."""
@@ -98,6 +99,7 @@ class Claimer:
         return more
 
     async def _claim(self, connection: Connection, wanted: int) -> int:
+        connection.promised += wanted
         try:
             started = await claim.claim(
                 self._db,
@@ -113,11 +115,39 @@ class Claimer:
         except Exception as error:  # noqa: BLE001 - a loop like a service's: it must outlive whatever one claim brings
             _log.error("claim failed", worker=connection.worker_id, exc_info=error)
             return 0
+        finally:
+            connection.promised -= wanted
+        return len(started) if await self._hand(connection, started) else 0
+
+    async def offer(self, request: TriggerRequest) -> Outcome | None:
+        """Trigger a run for the worker with the most room, and hand it over. None: all have enough to do."""
+        able = [each for each in self._connections if _is_hungry(each) and request.task_id in each.task_ids]
+        if not able:
+            return None
+        connection = max(able, key=lambda each: each.wants_runs)
+        connection.promised += 1
+        try:
+            outcome, started = await handover.trigger_for(
+                self._db, self._environment_id, request, connection.worker_id, self._lease_seconds
+            )
+        finally:
+            connection.promised -= 1
+        if started is not None:
+            await self._hand(connection, [started])
+        return outcome
+
+    async def _hand(self, connection: Connection, started: list[StartAttempt]) -> bool:
+        """Send a worker what was leased to it; False if it is gone, and this was given back."""
         if connection.closed.is_set():
             await give_back(self._db, connection.worker_id, started)
-            return 0
+            return False
         connection.start(started)
-        return len(started)
+        return True
+
+
+def _is_hungry(connection: Connection) -> bool:
+    """Whether a worker has room for half as many runs as it holds."""
+    return connection.wants_runs > 0 and 2 * connection.wants_runs >= len(connection.held)
 
 
 async def _until(event: asyncio.Event, seconds: float) -> bool:

@@ -31,6 +31,7 @@ class Connection:
         self.task_ids = [task.id for task in hello.manifest.tasks]
         self.held: dict[str, int] = dict(hello.held)
         self.room = 0
+        self.promised = 0  # runs that are being claimed for it
         self.leaving = False
         self.closed = asyncio.Event()
         self._outbox: deque[tuple[bytes, StartAttempt | None]] = deque()
@@ -40,7 +41,7 @@ class Connection:
     @property
     def wants_runs(self) -> int:
         """How many runs it may be given now."""
-        return 0 if self.leaving or self.closed.is_set() or self._waiting > BUSY else self.room
+        return 0 if self.leaving or self.closed.is_set() or self._waiting > BUSY else max(0, self.room - self.promised)
 
     def push(self, *frames: Frame) -> None:
         """Queue frames to be sent, in this order."""

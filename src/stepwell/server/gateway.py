@@ -16,6 +16,7 @@ from stepwell.model.child import ChildOutcome
 from stepwell.model.environment import Environment
 from stepwell.model.permit import PermitAnswer
 from stepwell.model.token import TokenOutcome
+from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.protocol import frames
 from stepwell.protocol.frames import CancelRun, Draining, Frame, Hello, LeaseLostNotice, Welcome
 from stepwell.server.awaited import Awaited
@@ -87,6 +88,11 @@ class Gateway:
         for key, (claimer, _) in self._claimers.items():
             if environment_id in (None, key):
                 claimer.work_came()
+
+    async def offer(self, environment_id: str, request: TriggerRequest) -> Triggered | StepwellError | None:
+        """Trigger a run for a worker here that has little to do. None: there is none, and nothing was done."""
+        claimer = self._claimers.get(environment_id)
+        return await claimer[0].offer(request) if claimer is not None else None
 
     def tokens_closed(self) -> None:
         self._tokens.wake()

@@ -1,8 +1,12 @@
-"""Triggers that arrive together are committed together, one transaction for all of an environment."""
+"""Triggers that arrive together are committed together, one transaction for all of an environment.
+
+One that comes alone is offered to the workers that are connected here: it may begin in the transaction that stores it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from stepwell.engine import trigger
@@ -11,12 +15,18 @@ from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.server.committer import Committer
 from stepwell.storage.database import Database
 
+Offer = Callable[[str, TriggerRequest], Awaitable[Triggered | StepwellError | None]]
+
 
 class Triggers:
-    """A committer for each environment that has triggered something here. Ended by `close`."""
+    """A committer for each environment that has triggered something here. Ended by `close`.
 
-    def __init__(self, db: Database) -> None:
+    `offer` has one run triggered for a worker, given its environment; None: no worker here can take it now.
+    """
+
+    def __init__(self, db: Database, offer: Offer) -> None:
         self._db = db
+        self._offer = offer
         self._committers: dict[str, Committer[TriggerRequest, Triggered]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -38,11 +48,18 @@ class Triggers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, environment_id: str) -> Committer[TriggerRequest, Triggered]:
-        commit = partial(trigger.trigger, self._db, environment_id)
+        commit = partial(self._commit, environment_id)
         committer: Committer[TriggerRequest, Triggered] = Committer("triggers", commit, hold=False)
         self._committers[environment_id] = committer
         self._tasks.append(asyncio.create_task(committer.run(), name=f"stepwell-triggers {environment_id}"))
         return committer
+
+    async def _commit(
+        self, environment_id: str, requests: Sequence[TriggerRequest]
+    ) -> Sequence[Triggered | StepwellError]:
+        if len(requests) == 1 and (outcome := await self._offer(environment_id, requests[0])) is not None:
+            return [outcome]
+        return await trigger.trigger(self._db, environment_id, requests)
 
 
 def _settle(future: asyncio.Future[Triggered | StepwellError], outcome: Triggered | StepwellError) -> None:

@@ -84,6 +84,37 @@ def _arrays(runs: Sequence[NewRun]) -> list[Sequence[Any]]:
     return [if_any(column) for column in columns]
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What only the database knows of a run that was just made; moments in seconds. started_at: None if queued."""
+
+    started_at: float | None
+    created_at: float
+    now: float
+    environment: str
+
+
+async def begin(
+    db: Database,
+    name: str,
+    environment_id: str,
+    new: NewRun,
+    version: datetime,
+    request_key: str | None,
+    worker_id: str,
+    lease_seconds: float,
+) -> Begun | None:
+    """Store a run without relatives, delay and keys of its own in one statement, leased to this worker if it may be.
+
+    None if nothing was stored, as by `insert_alone`.
+    """
+    options = (new.priority, new.max_attempts, new.max_duration, new.ttl, new.tags, new.metadata)
+    origin = (new.trigger_function, new.traceparent, new.test, request_key)
+    what = (environment_id, new.id, new.task_id, version, new.queue, new.payload, new.payload_type)
+    rows = await db.write_alone(name, _sql.begin, *what, *options, *origin, worker_id, lease_seconds)
+    return Begun(*rows[0]) if rows else None
+
+
 async def lineage(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Root id and depth of each of these runs."""
     rows = await tx.fetch(_sql.lineage, environment_id, list(ids))

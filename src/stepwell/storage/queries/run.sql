@@ -51,6 +51,63 @@ WITH given AS (
 )
 SELECT id FROM made
 
+-- name: begin
+-- Makes one usual run, with its request key, as `insert` does; and if nothing limits or pauses it, and nothing waits in its
+-- queue, it is executing from the beginning, under a lease of worker $18, as if `ready.claim` had found it. Nothing is
+-- made if the id or the key is taken, or the task's declaration is not the one given. $1 environment, $2 run, $3 task,
+-- $4 its version, $5 queue, $6 payload, $7 its type, $8 priority, $9 attempts, $10 max_duration, $11 ttl, $12 tags,
+-- $13 metadata, $14 trigger function, $15 traceparent, $16 test, $17 request key, $19 lease seconds.
+WITH place AS MATERIALIZED (
+    SELECT environment.slug,
+           NOT environment.paused AND environment.concurrency_limit IS NULL
+           AND NOT queue.paused AND NOT queue.limited
+           AND NOT task.paused AND coalesce(task.concurrency_override, task.concurrency_limit) IS NULL
+           AND EXISTS (SELECT FROM worker WHERE worker.id = $18)
+           AND NOT EXISTS (SELECT FROM ready WHERE ready.environment_id = $1 AND ready.queue = $5) AS at_once
+    FROM environment
+    JOIN queue ON queue.environment_id = $1 AND queue.name = $5
+    JOIN task ON task.environment_id = $1 AND task.id = $3 AND task.updated_at = $4
+    WHERE environment.id = $1
+), keyed AS (
+    INSERT INTO request_key (environment_id, task_id, key, run_id, expires_at)
+    SELECT $1, $3, $17, $2, now() + interval '24 hours' FROM place WHERE $17::text IS NOT NULL
+    ON CONFLICT (environment_id, task_id, key) DO UPDATE SET run_id = excluded.run_id, expires_at = excluded.expires_at
+    WHERE request_key.expires_at <= now()
+    RETURNING run_id
+), made AS (
+    INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, root_id, priority, max_attempts,
+                     max_duration, ttl, tags, metadata, trigger_function, traceparent, test, expires_at,
+                     worker_id, lease_epoch, attempt, attempt_open, started_at)
+    SELECT $2, $1, $3, $5, CASE WHEN at_once THEN 'executing' ELSE 'queued' END, $6, $7, $2, $8, $9,
+           $10, $11, $12, $13, $14, $15, $16, now() + make_interval(secs => $11),
+           CASE WHEN at_once THEN $18 END, at_once::integer, at_once::integer, at_once,
+           CASE WHEN at_once THEN clock_timestamp() END
+    FROM place WHERE $17::text IS NULL OR EXISTS (SELECT FROM keyed)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, number, expires_at, created_at, started_at
+), queued AS (
+    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
+    SELECT id, $1, $5, $3, false, $8, number, expires_at FROM made WHERE started_at IS NULL
+), leased AS (
+    INSERT INTO lease (run_id, environment_id, queue, worker_id, epoch, claimed_at, expires_at)
+    SELECT id, $1, $5, $18, 1, started_at, started_at + make_interval(secs => $19) FROM made WHERE started_at IS NOT NULL
+), tried AS (
+    INSERT INTO attempt (run_id, number, worker_id, started_at)
+    SELECT id, 1, $18, started_at FROM made WHERE started_at IS NOT NULL
+), told AS (
+    INSERT INTO event (run_id, kind, data)
+    SELECT id, kind, data
+    FROM made CROSS JOIN LATERAL (VALUES
+        (1, 'triggered', '{}'::jsonb),
+        (2, 'claimed', jsonb_build_object('worker', $18, 'epoch', 1, 'attempt', 1, 'checkpoints', 0))
+    ) AS fact (place, kind, data)
+    WHERE kind = 'triggered' OR started_at IS NOT NULL ORDER BY fact.place
+)
+SELECT extract(epoch FROM started_at)::double precision AS started_at,
+       extract(epoch FROM created_at)::double precision AS created_at,
+       extract(epoch FROM clock_timestamp())::double precision AS now, place.slug AS environment
+FROM made CROSS JOIN place
+
 -- name: lineage
 -- Where these runs stand in their trees, for their new children.
 SELECT id, root_id, depth FROM run WHERE environment_id = $1 AND id = ANY($2)
