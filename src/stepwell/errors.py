@@ -18,6 +18,8 @@
     ├─ ReplayDiverged              the code no longer does what its journal says it did
     ├─ BreakerOpen                 a breaker lets nothing through now; says when to ask again
     ├─ StepTimeout                 a step ran longer than its timeout
+    │  └─ HeartbeatTimeout         a step was silent for longer than its heartbeat
+    ├─ AttemptTimeout              an attempt executed longer than its task's attempt_timeout
     ├─ TokenTimeout                nobody answered a token in time
     ├─ TokenCanceled               a token that was waited for was canceled
     ├─ LeaseLost                   another worker owns the run now; whatever we hold of it is void
@@ -196,6 +198,22 @@ class StepTimeout(StepwellError, TimeoutError):
     """A step ran longer than its `timeout`."""
 
     default_code = "step-timeout"
+
+
+class HeartbeatTimeout(StepTimeout):
+    """A step did not call `ctx.heartbeat()` for longer than its `heartbeat`. `progress`: what it said last."""
+
+    default_code = "heartbeat-timeout"
+
+    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None, progress: Any = None) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.progress = progress
+
+
+class AttemptTimeout(StepwellError, TimeoutError):
+    """An attempt executed longer than the `attempt_timeout` of its task."""
+
+    default_code = "attempt-timed-out"
 
 
 class TokenTimeout(StepwellError, TimeoutError):

@@ -12,9 +12,13 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
-from stepwell import Retry, checkpoint, step, task
+from stepwell import Retry, checkpoint, ctx, step, task
+from stepwell.executor import watchdog
+
+watchdog.GRACE = 0.3  # seconds, and not its five
 
 kept: list[object] = []
 calls = 0
@@ -74,6 +78,57 @@ async def spin(pipe: str) -> None:
     Path(pipe).write_text(str(os.getpid()))
     while True:
         pass
+
+
+@step(timeout="200ms")
+async def spins(pipe: str) -> None:
+    Path(pipe).write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+@task
+async def spin_in_a_step(pipe: str) -> None:
+    await spins(pipe)
+
+
+@step(heartbeat="200ms", timeout="1h")
+async def spins_silently(pipe: str) -> None:
+    ctx.heartbeat("began")
+    Path(pipe).write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+@task
+async def silent_spin_in_a_step(pipe: str) -> None:
+    await spins_silently(pipe)
+
+
+@step(timeout="200ms")
+async def will_not_end(pipe: str) -> None:
+    Path(pipe).write_text(str(os.getpid()))
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+@task
+async def a_step_that_will_not_end(pipe: str) -> None:
+    await will_not_end(pipe)
+
+
+@step(heartbeat="200ms")
+async def computes_and_says_so() -> str:
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        ctx.heartbeat()
+    return "alive"
+
+
+@task
+async def beating_spin_in_a_step() -> str:
+    return await computes_and_says_so()
 
 
 @task

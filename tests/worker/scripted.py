@@ -91,6 +91,7 @@ class ScriptedServer:
         memory: int = DEFAULT_MEMORY,
         warm: bool = True,
         duration_left: float | None = None,
+        attempt_left: float | None = None,
         journal: list[Any] | None = None,
         age: float = 0.0,
     ) -> str:
@@ -113,6 +114,7 @@ class ScriptedServer:
             memory=memory,
             warm=warm,
             duration_left=duration_left,
+            attempt_left=attempt_left,
         )
         await self.say(start)
         return start.run_id

@@ -90,6 +90,47 @@ async def test_a_run_that_never_awaits_ends_when_its_time_is_over(
     assert await server.output(other) == "hello Ada"
 
 
+async def test_an_attempt_that_never_awaits_ends_when_its_time_is_over_and_may_be_tried_again(
+    server: ScriptedServer, start_worker: StartWorker, pipe: Pipe
+) -> None:
+    await start_worker(kill_grace=0.1)
+    run_id = await server.start("spin", {"pipe": pipe.path}, attempt_left=0.5)
+    pid = int(await pipe.read())
+    finish = await server.finished(run_id)
+    assert finish.failure is not None
+    assert (finish.failure.code, finish.crashed, finish.no_retry) == ("attempt_timed_out", False, False)
+    assert "attempt 1 executed for its whole attempt_timeout" in finish.failure.message
+    await until_gone(pid)
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "says"),
+    [
+        ("spin_in_a_step", "step_timed_out", "step 'spins' ran longer than its timeout of 200ms"),
+        ("silent_spin_in_a_step", "heartbeat_timed_out", "silent for longer than its heartbeat of 200ms"),
+        ("a_step_that_will_not_end", "step_timed_out", "step 'will_not_end' ran longer than its timeout of 200ms"),
+    ],
+)
+async def test_a_step_that_does_not_end_with_its_time_is_ended_with_its_process(
+    server: ScriptedServer, start_worker: StartWorker, pipe: Pipe, task: str, code: str, says: str
+) -> None:
+    await start_worker()
+    other = await server.start("hello", {"name": "Ada"})
+    run_id = await server.start(task, {"pipe": pipe.path})
+    pid = int(await pipe.read())
+    failure = await failure_of(server, run_id, crashed=False)
+    assert failure.code == code
+    assert says in failure.message
+    await until_gone(pid)
+    assert await server.output(other) == "hello Ada"
+
+
+async def test_a_step_that_computes_and_gives_signs_of_life_is_left_alone(
+    server: ScriptedServer, worker: Worker
+) -> None:
+    assert await server.output(await server.start("beating_spin_in_a_step")) == "alive"
+
+
 async def test_a_run_whose_time_is_over_before_it_begins_is_not_begun(server: ScriptedServer, worker: Worker) -> None:
     run_id = await server.start("hello", {"name": "Ada"}, duration_left=0.0)
     assert (await failure_of(server, run_id, crashed=False)).code == "timed_out"

@@ -117,6 +117,9 @@ def start_of(run: Claimed, declared: TaskDeclaration, journal: list[Checkpoint],
         root_id=run.root_id,
         idempotency_key=run.idempotency_key,
         duration_left=None if run.max_duration is None else max(0.0, run.max_duration - run.executed),
+        attempt_left=(
+            None if declared.attempt_timeout is None else max(0.0, declared.attempt_timeout - run.executed_in_attempt)
+        ),
         cancel_grace=run.cancel_grace,
         isolation=declared.isolation,
         memory=declared.memory,

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from stepwell.codec.values import dumps
-from stepwell.errors import CheckpointError, ConfigError, LeaseLost, StepwellError
+from stepwell.errors import CheckpointError, ConfigError, LeaseLost
 from stepwell.executor import divergence, graveyard, hazards, primitives_guard
 from stepwell.executor.branch import Branch
 from stepwell.executor.children import Children
@@ -24,17 +24,17 @@ from stepwell.executor.futures import Delivery, DurableTask
 from stepwell.executor.journal import RETRY, Journal
 from stepwell.executor.loop import DurableLoop, runs_as_it_is
 from stepwell.executor.options import AttemptOptions
-from stepwell.executor.outcomes import Canceled, Completed, Discarded, Failed, Outcome, Suspended, failed, failure_of
+from stepwell.executor.outcomes import Completed, Discarded, Failed, Outcome, Suspended, failed
 from stepwell.executor.permits import Permits
 from stepwell.executor.port import AttemptPort
 from stepwell.executor.pump import Pump, Waiting
 from stepwell.executor.record import MAX_VALUE, Record
 from stepwell.executor.steps import run_step
+from stepwell.executor.stopping import Stopping
 from stepwell.executor.tokens import AnswerDelivery, Tokens
 from stepwell.executor.transparent import transparent
 from stepwell.executor.voice import Voice
 from stepwell.executor.work import Awaited, callee_of, close_unstarted
-from stepwell.model.checkpoint import CANCEL
 from stepwell.model.child import ChildOutcome
 from stepwell.model.permit import PermitAnswer
 from stepwell.model.token import TokenOutcome
@@ -85,15 +85,13 @@ class Attempt(Pump):
         self._ended: Callable[[Outcome], None] | None = None
         self._main: DurableTask | None = None
         self._draining = False
-        self._canceled = False
-        self._timed_out = False
-        self.asked_to_end = False  # the request has been delivered
+        self.stopping = Stopping(self)
         self._alarms: list[asyncio.TimerHandle] = []
         self._warned: set[str] = set()
         self._unseen: list[DurableTask] = []
         if self.options.fixed_hash:
             check_hash_seed()
-        super().__init__(start.run_id, start.attempt, start.started_at, Journal(start.journal))
+        super().__init__(start.run_id, start.attempt, start.started_at, Journal(start.journal, start.attempt))
         self.voice = Voice(self)
 
     # ---- from outside
@@ -109,10 +107,7 @@ class Attempt(Pump):
         this returns. A suspended or discarded one runs nothing more."""
         self._ended = ended
         primitives_guard.install()
-        if self.given.cancel_grace is not None:
-            self.cancel(self.given.cancel_grace)
-        if self.given.duration_left is not None:
-            self._alarm(max(0.0, self.given.duration_left), self._time_out)
+        self.stopping.begin()
         if self.options.strict:
             for warning in hazards.of(self.task.fn):
                 self.warn_once(warning, warning)
@@ -130,15 +125,7 @@ class Attempt(Pump):
     def cancel(self, grace: float = 5.0) -> None:
         """The run is to be canceled: CancelledError in the task, at the await where it stands. The request is an entry
         of the journal, and so is what the clean-up awaits. Ends after `grace` seconds in any case."""
-        if self._canceled or self._outcome is not None:
-            return
-        self._canceled = True
-        self.may_suspend = False
-        self._alarm(grace, lambda: self._out_of_time(Canceled()))
-        if self._main is None and not self.journal.prefix:  # nothing was done that could be cleaned up
-            self.end(Canceled())
-        else:
-            self._ask_to_cancel()
+        self.stopping.cancel(grace)
 
     def discard(self, reason: str = "") -> None:
         """Let go of the run as a dead process would: no user code runs, nothing is written."""
@@ -174,6 +161,8 @@ class Attempt(Pump):
             self.pumping = False
         self._main = main
         self.branches.add(main)  # until `finish`, which needs no callback and thereby no turn of the loop to know
+        if self.journal.cut_short:
+            self.announce_attempt()
         self.turn()
 
     def start_branch(
@@ -243,7 +232,7 @@ class Attempt(Pump):
             return False
         linger = max(self.children.linger(), self.tokens.linger(), self.permits.linger())
         if linger > 0:
-            self._alarm(linger, self.kick)
+            self.alarm(linger, self.kick)
             return False
         for _, site in self.entered:
             self.warn_once(
@@ -282,17 +271,10 @@ class Attempt(Pump):
             self.fail(divergence.left_over(self.run_id, unreached, how))
             return None
         if self.asked_to_end:
-            return self._as_asked(error)
+            return self.stopping.outcome(error)
         if error is not None:
             return replace(self.failing or failed(error), not_undone=self.not_undone)
         return _completed(main.result())
-
-    def _as_asked(self, error: BaseException | None) -> Outcome:
-        """It was to end so, and does, whatever its clean-up came to."""
-        if self._timed_out and not self._canceled:
-            return replace(self._failed_by_time(), not_undone=self.not_undone)
-        own = None if error is None or isinstance(error, asyncio.CancelledError) else failure_of(error, "error")
-        return Canceled(own, self.not_undone)
 
     def _first_unreached(self) -> Any:
         """The first entry left in the journal that no branch waits for."""
@@ -330,12 +312,6 @@ class Attempt(Pump):
         if undo is not None:
             self.undos.append(undo)
 
-    def _out_of_time(self, outcome: Outcome) -> None:
-        """The clean-up has taken too long. What is being undone is not broken off."""
-        if self.not_undone is None:
-            left = [f"{undo.step}: its time to clean up was over" for undo in reversed(self.undos)]
-            self.end(replace(outcome, not_undone=left or None) if isinstance(outcome, Failed | Canceled) else outcome)
-
     def fail(self, error: BaseException, cause: BaseException | None = None) -> None:
         """End at once, by something that the task's own `except` and `finally` must not see."""
         if cause is not None:
@@ -365,56 +341,35 @@ class Attempt(Pump):
 
     def expire(self, seconds: float, outcome: Outcome) -> None:
         """End so after this time, whatever is still going on."""
-        self._alarm(seconds, lambda: self.end(outcome))
+        self.alarm(seconds, lambda: self.end(outcome))
 
-    def _alarm(self, delay: float, ring: Callable[[], object]) -> None:
+    def alarm(self, delay: float, ring: Callable[[], object]) -> None:
+        """Have `ring` called in so many seconds, unless the attempt has ended by then."""
         self._alarms.append(self.loop.call_at_outside(self.loop.time_outside() + delay, ring))
 
-    # ---- cancellation
+    # ---- requests to end
 
-    def _ask_to_cancel(self) -> None:
-        """Its place is behind all that is journaled, and before anything new is begun."""
-        if self.journal.canceled or self.unjournaled:
-            return
-        if not self.journal.at_end or self._main is None:
-            self.journal.held = True
-        else:
-            self.post_cancel()
+    @property
+    def asked_to_end(self) -> bool:
+        """The task has been told to."""
+        return self.stopping.delivered
 
-    def post_cancel(self) -> None:
-        """Journal the request, once."""
-        if self.journal.canceled:
-            return
-        self.journal.canceled = True
-        record = Record(CANCEL, "order", "value")
-        record.set_value("timed_out" if self._timed_out else None)
-        record.deliver = self.cancel_delivered
-        self.mailbox.post(record)
+    @property
+    def over(self) -> bool:
+        return self._outcome is not None
 
-    def cancel_delivered(self, record: Record) -> None:
-        """The request's turn, live or on replay. Nothing of the run is canceled before."""
-        self.journal.held = False
-        self._timed_out = self._timed_out or record.value == "timed_out"
-        self.asked_to_end = True
-        self.may_suspend = False
+    @property
+    def begun(self) -> bool:
+        """The task's first line is, or was, to be executed."""
+        return self._main is not None
+
+    def cancel_task(self, why: str) -> None:
         if self._main is not None and not self._main.done():
-            self._main.cancel("max_duration is over" if self._timed_out else "the run was canceled")
+            self._main.cancel(why)
 
     def stop_journaling(self) -> None:
         self.unjournaled = True
         self.journal.leave()
-
-    def _time_out(self) -> None:
-        if self._canceled:
-            return  # it has its grace
-        self._timed_out = True
-        self._alarm(self.options.drain_seconds, lambda: self._out_of_time(self._failed_by_time()))
-        self._ask_to_cancel()
-        self.kick()
-
-    def _failed_by_time(self) -> Failed:
-        error = StepwellError("the run executed longer than its max_duration", code="timed-out")
-        return Failed(failure_of(error, "timed_out"), no_retry=True, error=error)
 
     # ---- what cannot be
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import msgspec
@@ -68,6 +70,13 @@ class Channel(asyncio.BufferedProtocol):
         if not (self._queued or self._receiving):
             self._loop.call_soon_outside(self._flush)
         self._queued += said
+
+    def send_now(self, frame: frames.Frame) -> None:
+        """From another thread, when the loop's own does not turn any more: past all that is queued."""
+        if self._transport is not None and self._written:
+            connection = self._transport.get_extra_info("socket")
+            with suppress(OSError):
+                os.write(connection.fileno(), framed(msgspec.msgpack.encode([frame])))
 
     def leave(self, left: Callable[[], None]) -> None:
         """Calls `left` once the kernel has everything, so that the process may end."""

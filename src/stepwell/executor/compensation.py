@@ -12,7 +12,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from stepwell.executor import operations
+from stepwell.executor import operations, timeouts
 from stepwell.executor.transparent import transparent
 from stepwell.model.retry import Retry
 from stepwell.sdk.runtime import StepCall, StepOptions
@@ -35,11 +35,11 @@ def undo_of(call: StepCall, value: Any) -> Undo | None:
     undo = call.options.undo
     if undo is None:
         return None
-    name = operations.name_of(call)
+    name = timeouts.name_of(call)
     own = getattr(undo, "__stepwell_step__", None)
     fn = undo if own is None else getattr(undo, "__wrapped__", undo)  # a @step is the function below it here
     declared = own or StepOptions(retry=Retry())
-    options = StepOptions(f"undo {name}", declared.retry, declared.timeout)
+    options = StepOptions(f"undo {name}", declared.retry, declared.timeout, heartbeat=declared.heartbeat)
     args, kwargs = _fitting(fn, (value, *call.args), call.kwargs)
     return Undo(name, StepCall(fn, args, kwargs, options))
 

@@ -11,12 +11,11 @@ from stepwell.errors import AbortRun
 from stepwell.executor import threads
 from stepwell.executor.compensation import undo_all
 from stepwell.executor.domain import branch_of_task
-from stepwell.executor.outcomes import Failed, Outcome, failed
+from stepwell.executor.outcomes import Outcome, failed
 from stepwell.executor.retrying import asked_for, is_given_up
 from stepwell.executor.steps import run_step, turn
 from stepwell.executor.transparent import transparent
 from stepwell.executor.work import Called
-from stepwell.model.retry import decide_retry
 from stepwell.sdk.runtime import StepCall
 
 if TYPE_CHECKING:
@@ -47,8 +46,14 @@ async def body(attempt: Attempt) -> Any:
 
 @transparent
 async def _after_cancel(attempt: Attempt) -> None:
+    stopping = attempt.stopping
+    if stopping.goes_on:
+        return
     await undo_all(attempt)
-    await _hook(attempt, "on_cancel")
+    if stopping.overdue and not (stopping.canceled or stopping.timed_out):
+        await _hook(attempt, "on_failure", stopping.overdue_outcome().error)
+    else:
+        await _hook(attempt, "on_cancel")
 
 
 @transparent
@@ -70,19 +75,13 @@ async def _after_failure(attempt: Attempt, error: Exception) -> None:
     if attempt.unjournaled:
         return
     marker = attempt.superseding(error)
-    if _is_last(attempt, outcome):
+    if attempt.stopping.is_last(outcome):
         await undo_all(attempt)
         await _hook(attempt, "on_failure", error)
     if attempt.not_undone is not None:
         return  # there is nothing to go back to
     if marker is not None and not outcome.no_retry and attempt.leave_replay():
         await turn(attempt, attempt.post(marker))
-
-
-def _is_last(attempt: Attempt, outcome: Failed) -> bool:
-    code = outcome.failure.code
-    again = decide_retry(attempt.given.retry, code=code, attempt=attempt.number, crashes=0)
-    return outcome.no_retry or again.after is None
 
 
 @transparent

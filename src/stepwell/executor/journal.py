@@ -3,7 +3,8 @@
 Replay delivers the entries of `prefix` in their order, and no other. A marker `!retry` (written when an attempt fails
 because a step failed) ends the prefix before the entries that it names: the next attempt goes on there. Steps of other
 branches that completed after them are `known`: they are delivered again when they are reached, never run again. A
-request to cancel is an entry `!cancel`: it reaches the task at the same place each time.
+request to cancel is an entry `!cancel`: it reaches the task at the same place each time. When only an attempt's time
+was over the entry is `!overdue`: later attempts replay neither it nor what that attempt did from there on.
 The reasoning is in docs/design/replay.md.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from stepwell.errors import CheckpointError
 from stepwell.executor.texts import Texts
-from stepwell.model.checkpoint import CANCEL, Checkpoint
+from stepwell.model.checkpoint import OVERDUE, REQUESTS, Checkpoint
 
 MAX_ENTRIES = 50_000
 RETRY = "!retry"
@@ -25,7 +26,7 @@ AGAIN = "!again"
 class Journal:
     """The entries of one run. `next_seq` is the place of the next one to be stored."""
 
-    def __init__(self, entries: Sequence[Checkpoint]) -> None:
+    def __init__(self, entries: Sequence[Checkpoint], attempt: int = 1) -> None:
         for place, entry in enumerate(entries):
             if entry.seq != place:
                 raise CheckpointError(
@@ -38,10 +39,11 @@ class Journal:
         self.nested: dict[str, Checkpoint] = {}
         self.attempts: set[str] = set()
         self.undone: set[str] = set()  # completed, then given up with the failure of their own branch
-        self.prefix = self._read(entries)
+        self.cut_short = False  # it ends with an attempt whose time was over
+        self.prefix = self._read(entries, attempt)
         self.recorded = {entry.key: entry for entry in self.prefix}
         self.cursor = 0
-        self.canceled = CANCEL in self.recorded
+        self.canceled = not REQUESTS.isdisjoint(self.recorded)
         self.held = False  # the end is not the end: a request to cancel has its place there
 
     @property
@@ -58,10 +60,17 @@ class Journal:
         self.held = False
         self.cursor = len(self.prefix)
 
-    def _read(self, entries: Sequence[Checkpoint]) -> list[Checkpoint]:
+    def _read(self, entries: Sequence[Checkpoint], attempt: int) -> list[Checkpoint]:
         prefix: list[Checkpoint] = []
+        given_up: Checkpoint | None = None  # the end of an earlier attempt, whose clean-up is passed over
         for entry in entries:
-            if entry.key.startswith(RETRY):
+            if entry.key.startswith(ATTEMPT):
+                given_up = None
+            elif entry.key == OVERDUE and entry.attempt != attempt:
+                given_up = entry
+            if given_up is not None:
+                self._pass_over(entry, given_up)
+            elif entry.key.startswith(RETRY):
                 prefix = self._cut(prefix, self._superseded(entry))
             elif entry.nested:
                 self.nested[entry.key] = entry
@@ -70,6 +79,7 @@ class Journal:
                     self.attempts.add(entry.key)
                 self.known.pop(entry.key, None)
                 prefix.append(entry)
+        self.cut_short = given_up is not None
         return prefix
 
     def _cut(self, prefix: list[Checkpoint], superseded: list[int]) -> list[Checkpoint]:
@@ -86,6 +96,16 @@ class Journal:
                 self.known[entry.key] = entry
         self.nested = {key: entry for key, entry in self.nested.items() if entry.outcome == "value"}
         return [entry for entry in prefix if entry.seq < first]
+
+    def _pass_over(self, entry: Checkpoint, given_up: Checkpoint) -> None:
+        """What was under way when the attempt's time was over and completed all the same has completed; what its
+        handlers began then is undone."""
+        if entry.nested or entry.outcome != "value" or entry.kind not in REUSABLE:
+            return
+        if entry.started <= given_up.at:
+            self.known[entry.key] = entry
+        else:
+            self.undone.add(entry.key)
 
     def _superseded(self, marker: Checkpoint) -> list[int]:
         seqs = self.texts.read(marker).value()

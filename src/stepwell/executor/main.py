@@ -27,8 +27,10 @@ from stepwell.executor.capture import Capture
 from stepwell.executor.channel import Channel
 from stepwell.executor.childhood import Birth
 from stepwell.executor.loop import DurableLoop
+from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Completed, Failed, Outcome, failed, failure_of
 from stepwell.executor.runport import RunPort, frame_of, payload_of
+from stepwell.executor.watchdog import Watchdog
 from stepwell.protocol import frames
 from stepwell.protocol.forking import LoadFailed
 from stepwell.sdk import registry
@@ -44,6 +46,7 @@ class Executor:
         self._capture = capture
         self._channel = Channel(loop, self._receive, lambda: os._exit(0))
         self._attempts: dict[str, tuple[Attempt, RunPort]] = {}
+        self._options = AttemptOptions(watchdog=Watchdog(loop, self._channel.send_now))
 
     async def serve(self, channel: socket.socket) -> NoReturn:
         """Until the worker is gone or an attempt ends this process."""
@@ -73,7 +76,7 @@ class Executor:
         try:
             task = registry.task_of(start.task_id)
             args, kwargs = Context().run(task.call, payload_of(start))
-            return Attempt(self._loop, task, args, kwargs, start, port)
+            return Attempt(self._loop, task, args, kwargs, start, port, self._options)
         except PayloadInvalid as error:
             return Failed(failure_of(error, "payload_invalid"), no_retry=True, error=error)
         except Exception as error:  # noqa: BLE001 - the attempt's edge: it becomes the failure of this run

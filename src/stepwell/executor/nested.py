@@ -13,8 +13,9 @@ from stepwell.errors import CheckpointError, ConfigError
 from stepwell.executor import tokens
 from stepwell.executor.domain import current_leaf
 from stepwell.executor.leaf import Leaf
-from stepwell.executor.operations import name_of, spawn_record, tried, try_key, with_tries
+from stepwell.executor.operations import spawn_record, tried, try_key, with_tries
 from stepwell.executor.record import Record, fill
+from stepwell.executor.timeouts import name_of
 from stepwell.executor.work import Called
 from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.retry import Retry
@@ -53,9 +54,9 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
             hint="call it from the task's own lines, or make the function that calls it @durable",
         )
 
-    async def one_try(number: int) -> Any:
+    async def one_try(number: int, progress: Any) -> Any:
         key = try_key(base, number)
-        return (recorded(attempt, key) or await _perform(attempt, key, call, number)).result()
+        return (recorded(attempt, key) or await _perform(attempt, key, call, number, progress)).result()
 
     async def pause(number: int, delay: float) -> None:
         await sleep_at(attempt, leaf, f"{try_key(base, number)}.backoff", attempt.port.now() + delay)
@@ -63,12 +64,14 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     return await with_tries(call.options.retry or Retry(max_attempts=1), base, one_try, pause)
 
 
-async def _perform(attempt: Attempt, key: str, call: StepCall, number: int) -> Record:
+async def _perform(attempt: Attempt, key: str, call: StepCall, number: int, progress: Any) -> Record:
     record = Record(key, "step", "value", nested=True, started=attempt.port.now())
-    outer = current_leaf.set(Leaf(key, attempt.seed))
+    leaf, around = Leaf(key, attempt.seed), current_leaf.get()
+    leaf.pulse = around.pulse if around is not None else None  # its signs of life are those of the step around it
+    outer = current_leaf.set(leaf)
     attempt.executed.append(key)
     try:
-        value = await tried(call, Called(call).start(), number, attempt)
+        value = await tried(call, Called(call).start(), number, attempt, progress)
         record.set_value(value)
     except CheckpointError as error:
         record.set_error(CheckpointError(f"{key}: {error.message}", hint=error.hint, code=error.code))

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.codec.tracebacks import is_runtime
-from stepwell.errors import AbortRun, CheckpointError, ReplayDiverged, RetryAfter, StepTimeout
-from stepwell.executor.branch import short_name
+from stepwell.errors import AbortRun, CheckpointError, ReplayDiverged, RetryAfter
 from stepwell.executor.domain import branch_of_task, domain
 from stepwell.executor.record import Record
 from stepwell.executor.retrying import decided, delay_of, noting
 from stepwell.executor.steps import GO, run_step, turn
+from stepwell.executor.timeouts import limited, name_of, progress_of
 from stepwell.executor.transparent import ASYNCIO_FILES, transparent
 from stepwell.executor.work import Called
 from stepwell.model.child import ChildOutcome, ChildSpec
@@ -44,11 +44,11 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     origin: int | None = None
 
     @transparent
-    async def one_try(number: int) -> Any:
+    async def one_try(number: int, progress: Any) -> Any:
         nonlocal origin
-        limited = _Limited(call, number, attempt)
+        one = _Limited(call, number, attempt, progress)
         place, undoable = try_key(base, number), call.options.undo is not None
-        work = partial(run_step, attempt, limited, place, site, origin=origin, undoable=undoable)
+        work = partial(run_step, attempt, one, place, site, origin=origin, undoable=undoable)
         try:
             if call.options.breaker is None:
                 return await work()
@@ -170,15 +170,15 @@ def _fire(future: asyncio.Future[None]) -> None:
 async def with_tries(
     retry: Retry,
     seed: str,
-    one_try: Callable[[int], Awaitable[Any]],
+    one_try: Callable[[int, Any], Awaitable[Any]],
     pause: Callable[[int, float], Awaitable[None]],
 ) -> Any:
-    number = 1
+    number, progress = 1, None
     while True:
         try:
-            return await one_try(number)
+            return await one_try(number, progress)
         except Exception as error:
-            delay = _delay(retry, error, number, seed)
+            delay, progress = _delay(retry, error, number, seed), progress_of(error)
             if delay is None:
                 raise
         await pause(number, delay)
@@ -206,48 +206,28 @@ def _delay(retry: Retry, error: Exception, number: int, seed: str) -> float | No
 
 
 class _Limited(Called):
-    """A try with the step's timeout, and its policy's word on how it failed."""
+    """A try within the step's time, with its policy's word on how it failed."""
 
-    __slots__ = ("_attempt", "_number")
+    __slots__ = ("_attempt", "_number", "_progress")
 
-    def __init__(self, call: StepCall, number: int, attempt: Attempt) -> None:
+    def __init__(self, call: StepCall, number: int, attempt: Attempt, progress: Any) -> None:
         super().__init__(call)
+        self._progress = progress
         self._number = number
         self._attempt = attempt
 
     def start(self) -> Awaitable[Any]:
-        return tried(self._call, super().start(), self._number, self._attempt)
+        return tried(self._call, super().start(), self._number, self._attempt, self._progress)
 
 
-def tried(call: StepCall, work: Awaitable[Any], number: int, attempt: Attempt) -> Awaitable[Any]:
+def tried(call: StepCall, work: Awaitable[Any], number: int, attempt: Attempt, progress: Any) -> Awaitable[Any]:
     """Try number `number` of a step, with all that its options say of one try."""
     options = call.options
-    if options.timeout is not None:
-        work = limited(call, work)
+    if options.timeout is not None or options.heartbeat is not None:
+        work = limited(attempt, call, work, progress)
     if options.retry is not None and options.retry.when is not None:
         work = noting(options.retry.when, work, number, partial(attempt.warn_once, f"retry {name_of(call)}"))
     return work
-
-
-@transparent
-async def limited(call: StepCall, work: Awaitable[Any]) -> Any:
-    """Raises StepTimeout when the step's timeout is over; a `def` step's thread cannot be stopped and runs on."""
-    limit = call.options.timeout
-    scope = asyncio.timeout(limit)
-    try:
-        async with scope:
-            return await work
-    except TimeoutError as error:
-        if not scope.expired():
-            raise
-        raise StepTimeout(
-            f"step {name_of(call)!r} ran longer than its timeout of {limit:g} s",
-            hint="give it a longer timeout, or retries: @step(timeout=..., retry=Retry(...))",
-        ) from error
-
-
-def name_of(call: StepCall) -> str:
-    return call.options.name or short_name(call.fn.__qualname__)
 
 
 def site_of_caller() -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepwell.executor.watchdog import Watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,7 @@ class AttemptOptions:
     still running when the task ends may take to clean up. strict: what cannot be replayed faithfully is an error, as
     far as it can be noticed. fixed_hash: refuse to run where sets of strings come out in another order in each process.
     fast_forward: for tests; called with the time of the next timer when nothing else is under way, to move the clock.
+    watchdog: ends this process when a step does not end with its time.
     """
 
     suspend_after: float = 5.0
@@ -24,3 +29,4 @@ class AttemptOptions:
     strict: bool = False
     fixed_hash: bool = True
     fast_forward: Callable[[float], None] | None = None
+    watchdog: Watchdog | None = None

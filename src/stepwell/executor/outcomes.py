@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from stepwell.codec.exceptions import encode_exception, is_recordable
 from stepwell.codec.failure import describe_exception
 from stepwell.codec.text import to_text
-from stepwell.errors import AbortRun, CheckpointError, ConfigError, ReplayDiverged, RetryAfter, StepwellError
+from stepwell.errors import (
+    AbortRun,
+    AttemptTimeout,
+    CheckpointError,
+    ConfigError,
+    HeartbeatTimeout,
+    ReplayDiverged,
+    RetryAfter,
+    StepTimeout,
+    StepwellError,
+)
 from stepwell.executor.retrying import delay_of
 from stepwell.model.failure import Failure, FailureCode
 from stepwell.model.wait import Wait
@@ -64,7 +74,11 @@ _CODES: tuple[tuple[type[BaseException], FailureCode], ...] = (
     (AbortRun, "aborted"),
     (ReplayDiverged, "replay_diverged"),
     (CheckpointError, "checkpoint_invalid"),
+    (HeartbeatTimeout, "heartbeat_timed_out"),
+    (StepTimeout, "step_timed_out"),
+    (AttemptTimeout, "attempt_timed_out"),
 )
+_TRIED_AGAIN = frozenset({"error", "heartbeat_timed_out", "step_timed_out", "attempt_timed_out"})
 # Of our own making, and the same on every attempt.
 _HOPELESS = frozenset({"deadlock", "foreign-wakeup", "shared-primitive", "context-variable-set"})
 
@@ -72,12 +86,12 @@ _HOPELESS = frozenset({"deadlock", "foreign-wakeup", "shared-primitive", "contex
 def failed(error: BaseException, asked: BaseException | None = None) -> Failed:
     """The outcome of an attempt that raised `error`. `asked`: what its retry policy makes of it, if anything."""
     code = _code_of(error)
-    asked = error if asked is None or code != "error" else asked
+    asked = error if asked is None or code not in _TRIED_AGAIN else asked
     own = isinstance(error, StepwellError) and error.code in _HOPELESS
     return Failed(
         failure_of(error, code),
         retry_after=delay_of(asked) if isinstance(asked, RetryAfter) else None,
-        no_retry=isinstance(asked, AbortRun) or code != "error" or own or isinstance(error, ConfigError),
+        no_retry=isinstance(asked, AbortRun) or code not in _TRIED_AGAIN or own or isinstance(error, ConfigError),
         error=error,
     )
 

@@ -21,7 +21,7 @@ from stepwell.executor.outcomes import Failed, failure_of
 from stepwell.executor.record import Record, described, fill
 from stepwell.executor.steps import GO
 from stepwell.executor.timers import Timers
-from stepwell.model.checkpoint import CANCEL, Checkpoint
+from stepwell.model.checkpoint import REQUESTS, Checkpoint
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
@@ -180,7 +180,7 @@ class Pump:
         if not self.journal.at_end:
             return self._deliver_recorded()
         if self.journal.held:
-            self.post_cancel()
+            self.stopping.post()
         elif not self._live:
             self._go_live()
             return True
@@ -210,12 +210,12 @@ class Pump:
         if entry.key.startswith(ATTEMPT):
             journal.cursor += 1
             self._rebase(entry.seq, entry.at)
-        elif entry.key == CANCEL:
+        elif entry.key in REQUESTS:
             if self._too_early(entry.key):
                 return False
             journal.cursor += 1
             self._passed(entry.seq, entry.at)
-            self.cancel_delivered(self._record_of(entry))
+            self.stopping.deliver(self._record_of(entry))
         elif entry.key.startswith(AGAIN):
             journal.cursor += 1
         elif entry.kind == "timer":
@@ -235,7 +235,7 @@ class Pump:
     def _too_early(self, key: str) -> bool:
         """A request to cancel meets an await, and never the thread of a `def` task while it computes: whether that had
         asked for its next step by then would be different each time."""
-        return key == CANCEL and self.external > 0
+        return key in REQUESTS and self.external > 0
 
     def _record_of(self, entry: Checkpoint) -> Record:
         record = Record(entry.key, entry.kind, entry.outcome, site=entry.site, seq=entry.seq, at=entry.at)
@@ -266,7 +266,7 @@ class Pump:
     def _go_live(self: Attempt) -> None:  # type: ignore[misc]
         """The journal is at its end: begin what was in flight when the process died."""
         self._live = True
-        self._announce_attempt()
+        self.announce_attempt()
         self._begin(self._to_begin())
 
     def _to_begin(self: Attempt) -> list[Delivery]:  # type: ignore[misc]
@@ -287,11 +287,14 @@ class Pump:
         self._live = True
         self._deferred.clear()
 
-    def _announce_attempt(self) -> None:
-        """A later attempt (or a fork) goes on at another time than its journal ends: asyncio's timers shift with it."""
+    def announce_attempt(self) -> None:
+        """A later attempt (or a fork) goes on at another time than its journal ends: asyncio's timers shift with it.
+        Once, and first of all where the journal has to tell what this attempt does from what the last one did."""
         key = f"{ATTEMPT}#{self.number}"
         forked = any(entry.attempt == 0 for entry in self.journal.prefix[-1:])
-        if (self.number > 1 or forked) and key not in self.journal.attempts and not self.unjournaled:
+        later = self.number > 1 or forked or self.journal.cut_short
+        if later and key not in self.journal.attempts and not self.unjournaled:
+            self.journal.attempts.add(key)
             record = Record(key, "order", "value")
             record.deliver = lambda record: self._rebase(record.seq, record.at)
             self.mailbox.post(record)

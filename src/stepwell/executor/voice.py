@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from stepwell.errors import ConfigError
 from stepwell.executor import constructs, guarded, nested, operations, threads, tokens
 from stepwell.executor.domain import branch_of_task, current_leaf, domain
+from stepwell.executor.leaf import Leaf
 from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.permit import Terms
 from stepwell.model.token import TokenSpec
@@ -80,6 +82,15 @@ class Voice:
     def step_blocking(self, call: StepCall) -> Any:
         return self.blocking(lambda: self.step(call))
 
+    def heartbeat(self, progress: Any) -> None:
+        pulse = _step("heartbeat()").pulse
+        if pulse is not None:
+            pulse.beat(progress)
+
+    def progress(self) -> Any:
+        pulse = _step("progress").pulse
+        return pulse.progress if pulse is not None else None
+
     def sleep_until(self, when: float) -> Awaitable[None]:
         return (operations if self._own_lines else nested).sleep_until(self._attempt, when)
 
@@ -136,6 +147,15 @@ class Voice:
     def _in_task(self) -> bool:
         """In the run's own lines, or in the thread of a `def` task, which are its own lines too."""
         return self._own_lines or current_leaf.get() is None
+
+
+def _step(attribute: str) -> Leaf:
+    leaf = current_leaf.get()
+    if leaf is None:
+        raise ConfigError(
+            f"ctx.{attribute} was used in the task's own lines", hint="use it in a @step that has a heartbeat"
+        )
+    return leaf
 
 
 def _moment(seconds: float) -> datetime | None:

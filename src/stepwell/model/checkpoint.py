@@ -24,6 +24,9 @@ CheckpointOutcome = Literal["value", "error", "canceled"]
 
 CANCEL = "!cancel"
 """The key of the entry that asks the run to end."""
+OVERDUE = "!overdue"
+"""The key of the entry that asks this attempt of it to end."""
+REQUESTS = frozenset({CANCEL, OVERDUE})
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):

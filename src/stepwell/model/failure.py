@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from stepwell.primitives.duration import describe
+
 FailureCode = Literal[
     "error",  # the task raised
     "aborted",  # the task raised AbortRun
     "timed_out",  # max_duration was over
+    "attempt_timed_out",  # attempt_timeout was over
+    "step_timed_out",  # the timeout of a step was over, and the task did not catch that
+    "heartbeat_timed_out",  # a step was silent for longer than its heartbeat, and the task did not catch that
+    "expired",  # no worker took the run within its ttl
     "crashed",  # the executor process ended by itself: os._exit, a signal, a segfault
     "out_of_memory",  # the executor was killed for using more memory than it may
     "lease_lost",  # nobody renewed the lease: the worker died or was cut off
@@ -35,3 +41,12 @@ class Failure:
     stack: str | None = None
     hint: str | None = None
     exception: bytes | None = None
+
+
+def expired(ttl: float | None, queue: str) -> Failure:
+    """Of a run that no worker took within its ttl."""
+    return Failure(
+        "expired",
+        f"no worker took the run within its ttl of {describe(ttl or 0.0)} in queue {queue!r}",
+        hint="give it a longer ttl, its queue more room, or the queue more workers; `stepwell queues list` tells more",
+    )

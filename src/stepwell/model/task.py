@@ -38,9 +38,9 @@ class TaskDeclaration:
 
     queue: the queue its runs go to unless told otherwise; None: a queue of its own, `task/<id>`.
     concurrency: its runs that may execute at once, whatever queues they are in; None is no limit.
-    max_duration: seconds of execution over all attempts; None is no limit. ttl: seconds a run may wait in the queue
-    before it expires. cancel_grace: seconds that a canceled run may take to clean up; None is as the server says.
-    memory: bytes an executor may use. warm: an executor may serve another run afterwards.
+    max_duration: seconds of execution over all attempts, attempt_timeout: of one; None is no limit. ttl: seconds a run
+    may wait in the queue before it expires. cancel_grace: seconds that a canceled run may take to clean up; None is as
+    the server says. memory: bytes an executor may use. warm: an executor may serve another run afterwards.
     payload_schema: JSON Schema of the payload, for callers in any language; None accepts everything.
     source: "file.py:12", where it is declared.
     """
@@ -49,6 +49,7 @@ class TaskDeclaration:
     queue: str | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_duration: float | None = None
+    attempt_timeout: float | None = None
     cancel_grace: float | None = None
     ttl: float | None = None
     priority: int = 0

@@ -139,12 +139,21 @@ class SetMetadata(Frame, frozen=True, array_like=True, tag="metadata"):
 # ---- both hops: towards the executor ------------------------------------------------------------------------------
 
 
+class Stuck(Frame, frozen=True, array_like=True, tag="stuck"):
+    """A step of the run did not end with its time, and its executor ends itself: so the attempt has failed."""
+
+    run_id: str
+    epoch: int
+    failure: Failure
+
+
 class StartAttempt(Frame, frozen=True, array_like=True, tag="start"):
     """A claimed run, with all that its executor needs.
 
     epoch: lease epoch. attempt: number of the attempt, from 1; a resume continues the same. started_at: when the run
     first began to execute; now: Postgres's clock when this was sent (all clocks: seconds since the epoch).
     lease_seconds: how long the claim holds without a heartbeat. duration_left: of max_duration, None is no limit.
+    attempt_left: the same of attempt_timeout.
     cancel_grace: it was canceled, and is claimed to clean up in so many seconds.
     seed: what `ctx.random` and `ctx.uuid` come from: the run's id, or that of the run whose journal a fork began with.
     """
@@ -174,6 +183,7 @@ class StartAttempt(Frame, frozen=True, array_like=True, tag="start"):
     created_at: float = 0.0
     seed: str = ""
     cancel_grace: float | None = None
+    attempt_left: float | None = None
 
 
 class ChildrenEnded(Frame, frozen=True, array_like=True, tag="children-ended"):
@@ -357,6 +367,7 @@ FromExecutor = (
     | WriteLogs
     | SetMetadata
     | Released
+    | Stuck
 )
 ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | TokensClosed | PermitsAnswered | CancelRun | Discard
 FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens | AwaitPermits

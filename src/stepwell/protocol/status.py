@@ -43,6 +43,9 @@ _PUBLIC: dict[Status, PublicStatus] = {
 # The npm client tells these failures apart by status; we do it by failure code.
 _PUBLIC_FAILURE: dict[str, PublicStatus] = {
     "timed_out": "TIMED_OUT",
+    "attempt_timed_out": "TIMED_OUT",
+    "step_timed_out": "TIMED_OUT",
+    "heartbeat_timed_out": "TIMED_OUT",
     "crashed": "CRASHED",
     "out_of_memory": "CRASHED",
     "lease_lost": "CRASHED",

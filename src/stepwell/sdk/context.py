@@ -106,6 +106,16 @@ class Context:
         """In a step: a key of that step, the same over all its attempts, to hand to services. Else the run's id."""
         return _runtime("idempotency_key").idempotency_key()
 
+    def heartbeat(self, progress: Any = None) -> None:
+        """In a `@step(heartbeat=...)`: a sign of life, from its own code or a thread that it started. `progress` (plain
+        data) is kept for the step's next try, which finds it in `ctx.progress`. Call it as often as you like."""
+        _runtime("heartbeat()").heartbeat(progress)
+
+    @property
+    def progress(self) -> Any:
+        """In a `@step(heartbeat=...)`: what it told `ctx.heartbeat` last, in this try or in the one before; or None."""
+        return _runtime("progress").progress()
+
     def now(self) -> datetime:
         """The time (UTC), moving only with the journal: the same on every replay."""
         return datetime.fromtimestamp(_runtime("now()").now(), UTC)

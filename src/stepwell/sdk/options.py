@@ -28,6 +28,7 @@ class TaskOptions(TypedDict, total=False):
     concurrency: int
     retry: Retry
     max_duration: Duration
+    attempt_timeout: Duration
     cancel_grace: Duration
     ttl: Duration
     priority: int
@@ -55,6 +56,7 @@ class TaskSettings:
     concurrency: int | None
     retry: Retry
     max_duration: float | None
+    attempt_timeout: float | None
     cancel_grace: float | None
     ttl: float | None
     priority: int
@@ -82,6 +84,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         concurrency=checked_concurrency(owner, "concurrency", given.get("concurrency")),
         retry=Retry() if retry is None else checked_retry(owner, retry),
         max_duration=given.duration("max_duration"),
+        attempt_timeout=given.duration("attempt_timeout"),
         cancel_grace=given.duration("cancel_grace"),
         ttl=given.duration("ttl"),
         priority=given.whole("priority") or 0,

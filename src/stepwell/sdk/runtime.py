@@ -50,13 +50,14 @@ class AttemptInfo:
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """What `@step(...)` says of a function. timeout is in seconds; None is no limit."""
+    """What `@step(...)` says of a function. timeout and heartbeat are in seconds; None is no limit."""
 
     name: str | None = None
     retry: Retry | None = None
     timeout: float | None = None
     undo: Callable[..., Any] | None = None
     breaker: Terms | None = None
+    heartbeat: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,14 @@ class Runtime(Protocol):
 
     def step_blocking(self, call: StepCall) -> Any:
         """The same from a `def` task's own thread."""
+        ...
+
+    def heartbeat(self, progress: Any) -> None:
+        """The step that calls this lives. progress: for its next try, if it has one; None leaves it as it is."""
+        ...
+
+    def progress(self) -> Any:
+        """What the step that calls this, or the try before, said of its progress last."""
         ...
 
     def sleep_until(self, when: float) -> Awaitable[None]:

@@ -27,6 +27,7 @@ class StepFields(TypedDict, total=False):
 
     retry: Retry
     timeout: Duration
+    heartbeat: Duration
     name: str
     undo: Callable[..., Any]
     breaker: Breaker
@@ -55,7 +56,9 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     is the function that it was.
 
     retry: attempts of this step alone (default: one; the task's own retry then resumes at this step). timeout: for
-    each attempt of it, raises StepTimeout. name: shown in the timeline (default: the function's name).
+    each attempt of it, raises StepTimeout. heartbeat: how long it may be silent, that is, not call `ctx.heartbeat()`,
+    in each attempt; raises HeartbeatTimeout, which is a StepTimeout. name: shown in the timeline (default: the
+    function's name).
     undo: a function that takes back what this one did, called when the run fails for good or is canceled after this
     step has completed, the last step first; with what the step gave and its arguments, as far as it has parameters.
     It is a step as well: `@step` on it says how often it is tried (default: 3 times).
@@ -163,7 +166,7 @@ def _settings(fn: Callable[..., Any], options: Mapping[str, Any]) -> StepOptions
     retry, timeout, name = options.get("retry"), options.get("timeout"), options.get("name")
     if name is not None and (not isinstance(name, str) or not name or not name.isprintable()):
         raise ConfigError(f"{owner} got name={described(name)}", hint="a short text")
-    undo = options.get("undo")
+    undo, heartbeat = options.get("undo"), options.get("heartbeat")
     if undo is not None and not callable(undo):
         raise ConfigError(f"{owner} got undo={described(undo)}", hint="a function: undo=release")
     breaker = options.get("breaker")
@@ -175,4 +178,5 @@ def _settings(fn: Callable[..., Any], options: Mapping[str, Any]) -> StepOptions
         breaker=None if breaker is None else breaker.terms,
         retry=None if retry is None else checked_retry(owner, retry),
         timeout=None if timeout is None else checked_seconds(owner, "timeout", timeout),
+        heartbeat=None if heartbeat is None else checked_seconds(owner, "heartbeat", heartbeat),
     )

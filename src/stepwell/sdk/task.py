@@ -32,10 +32,10 @@ class Task(Triggers[P, R]):
     """A durable function. Calling it runs it as the plain function that it is, in the caller's own run if there is one;
     `trigger` and its relatives make runs of their own.
 
-    id, queue (a name), concurrency, retry, max_duration and ttl (seconds), priority, isolation, durability, memory
-    (bytes), warm, tags and the hooks on_start, on_success, on_failure, on_cancel are as declared. `function` is what
-    was decorated, `fn` the form in which an executor runs it; outside an executor they are the same. `source` is
-    "file.py:12".
+    id, queue (a name), concurrency, retry, max_duration, attempt_timeout and ttl (seconds), priority, isolation,
+    durability, memory (bytes), warm, tags and the hooks on_start, on_success, on_failure, on_cancel are as declared.
+    `function` is what was decorated, `fn` the form in which an executor runs it; outside an executor they are the same.
+    `source` is "file.py:12".
     """
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any], scope: Mapping[str, Any]) -> None:
@@ -49,6 +49,7 @@ class Task(Triggers[P, R]):
         self.concurrency = settings.concurrency
         self.retry = settings.retry
         self.max_duration = settings.max_duration
+        self.attempt_timeout = settings.attempt_timeout
         self.cancel_grace = settings.cancel_grace
         self.ttl = settings.ttl
         self.priority = settings.priority
@@ -101,6 +102,7 @@ class Task(Triggers[P, R]):
             concurrency=self.concurrency,
             retry=self.retry.policy(),
             max_duration=self.max_duration,
+            attempt_timeout=self.attempt_timeout,
             cancel_grace=self.cancel_grace,
             ttl=self.ttl,
             priority=self.priority,
@@ -217,7 +219,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     id: its name everywhere (default: the function's name with - for _). queue: a `queue(...)` or its name (default:
     one of its own, without a limit). concurrency: how many of its runs may execute at once, in whatever queues
     (default: no limit). retry: attempts and delays (default `Retry()`: 3 attempts). max_duration: seconds
-    of execution over all attempts. cancel_grace: how long a canceled run may clean up (default: 5 s, the server's
+    of execution over all attempts. attempt_timeout: seconds of execution of one attempt, which then fails and is tried
+    again by `retry`. cancel_grace: how long a canceled run may clean up (default: 5 s, the server's
     setting). ttl: how long a run may wait to begin before it expires. priority: larger goes first (default 0).
     isolation: "process" (default: one run at a time in a process) or "shared" (many runs in one).
     durability: "strict" (default: what has completed never runs again) or "relaxed" (the run goes on while what its

@@ -31,6 +31,7 @@ class Claimed:
     max_attempts: int
     max_duration: float | None
     executed: float
+    executed_in_attempt: float
     cancel_grace: float | None
     tags: list[str]
     metadata: bytes | None

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from stepwell.model.child import ChildOutcome
-from stepwell.model.failure import Failure
+from stepwell.model.failure import Failure, expired
 from stepwell.model.lifecycle import ACTIVE, TERMINAL
 from stepwell.model.run import NewRun, Run, RunDetail, RunFilter, RunOutcome, RunState
 from stepwell.storage import statements
@@ -382,7 +382,7 @@ async def outcomes_of_children(tx: Tx, run_id: str, spawn_keys: Sequence[str]) -
             status=row["status"],
             output=row["output"],
             output_type=row["output_type"],
-            failure=failure_of(row["failure"]),
+            failure=_failure(row),
         )
         found.setdefault(row["spawn_key"], []).append(outcome if ended else None)
     return found
@@ -397,7 +397,7 @@ async def outcomes(db: Database, environment_id: str, ids: Sequence[str]) -> dic
             status=row["status"],
             output=row["output"],
             output_type=row["output_type"],
-            failure=failure_of(row["failure"]),
+            failure=_failure(row),
         )
         for row in rows
     }
@@ -412,6 +412,11 @@ async def standings(tx: Tx, ids: Sequence[str]) -> dict[str, tuple[str, int, str
 async def without_wakeup(tx: Tx) -> list[tuple[str, str, str]]:
     """Stuck runs as (id, status, what it has): there must never be any."""
     return [(row["id"], row["status"], row["has"]) for row in await tx.fetch(_sql.without_wakeup)]
+
+
+def _failure(row: Row) -> Failure | None:
+    """Nothing is stored of an expired run: there is nothing to tell but its own ttl."""
+    return expired(row["ttl"], row["queue"]) if row["status"] == "expired" else failure_of(row["failure"])
 
 
 def run_of(row: Row) -> Run:
@@ -451,7 +456,7 @@ def run_of(row: Row) -> Run:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         reviewed_at=row["reviewed_at"],
-        failure=failure_of(row["failure"]),
+        failure=_failure(row),
         cancel_reason=row["cancel_reason"],
         cancel_requested_at=row["cancel_requested_at"],
         not_undone=None if row["not_undone"] is None else tuple(row["not_undone"]),

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stepwell.model.failure import Failure
 from stepwell.protocol.frames import StartAttempt
 from stepwell.worker.process import Executor
 
 
 @dataclass(eq=False, slots=True)
 class Assignment:
-    """executor: who has it; None while it waits for a slot. stopping: why its code was told to end.
+    """executor: who has it; None while it waits for a slot. stopping: its code was told to end. doom: what it has
+    failed by, once its executor is dead.
 
     came_at: by the monotonic clock. waits: it is in the line for a slot.
     answered: its end (Suspend, Finish, Release) has been sent to the server; nothing more may follow.
@@ -24,7 +26,8 @@ class Assignment:
     came_at: float
     executor: Executor | None = None
     waits: bool = False
-    stopping: Literal["canceled", "timed_out"] | None = None
+    stopping: Literal["canceled"] | None = None
+    doom: Failure | None = None
     answered: bool = False
     awaited: set[str] = field(default_factory=set[str])
     tokens: set[str] = field(default_factory=set[str])

@@ -16,7 +16,7 @@ from stepwell.protocol import frames
 from stepwell.protocol.frames import Discard, Finish, LogRecord, Release, StartAttempt, Suspend, WriteJournal, WriteLogs
 from stepwell.protocol.refusals import status_of
 from stepwell.worker.assignments import Assignment
-from stepwell.worker.endings import Cause, Ending, failure_of, timed_out
+from stepwell.worker.endings import Cause, Ending, attempt_timed_out, failure_of, timed_out
 from stepwell.worker.leases import Leases
 from stepwell.worker.outbox import Outbox
 from stepwell.worker.process import Executor
@@ -176,6 +176,9 @@ class Dispatcher:
         match frame:
             case WriteJournal():
                 self._outbox.ask(frame, partial(self._journaled, run, frame.entries[-1].seq))
+            case frames.Stuck():
+                run.doom = frame.failure
+                executor.kill("stuck")
             case frames.Undoing():
                 run.stop_timers()
             case Suspend() | Finish():
@@ -240,11 +243,17 @@ class Dispatcher:
 
     def over_time(self, run: Assignment) -> None:
         """Its max_duration is over, and its executor, which should have ended it by itself, has not."""
+        self._doom(run, "timed_out", timed_out(run.start.duration_left or 0))
+
+    def over_attempt(self, run: Assignment) -> None:
+        """The same of its attempt_timeout."""
+        self._doom(run, "timed_out", attempt_timed_out(run.start.attempt, run.start.attempt_left or 0))
+
+    def _doom(self, run: Assignment, cause: Cause, failure: Failure) -> None:
         executor = run.executor
-        if executor is None or run.answered:
-            return
-        run.stopping = "timed_out"
-        self._stop_by_force(run, executor, "timed_out", self._finish(run, timed_out(run.start.duration_left or 0)))
+        if executor is not None and not run.answered:
+            run.doom = failure
+            self._stop_by_force(run, executor, cause, self._finish(run, failure))
 
     def _stop_by_force(self, run: Assignment, executor: Executor, cause: Cause, ended: Finish) -> None:
         """Its end is told when nothing of it can happen any more: of a process, when that is dead (`_crashed`)."""
@@ -261,8 +270,8 @@ class Dispatcher:
             self._release(run)
         elif ending.cause == "canceled":
             self.end(run, Finish(run.run_id, run.epoch, canceled=True))
-        elif run.stopping == "timed_out":
-            self.end(run, self._finish(run, timed_out(run.start.duration_left or 0)))
+        elif run.doom is not None:
+            self.end(run, self._finish(run, run.doom))
         else:
             failure = failure_of(ending)
             _log.warning("run %s: %s", run.run_id, failure.message)

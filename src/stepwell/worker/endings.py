@@ -9,7 +9,9 @@ from typing import Literal
 
 from stepwell.model.failure import Failure
 
-Cause = Literal["memory", "processes", "timed_out", "lease", "canceled", "drain", "retired", "protocol", "orphaned"]
+Cause = Literal[
+    "memory", "processes", "timed_out", "stuck", "lease", "canceled", "drain", "retired", "protocol", "orphaned"
+]
 """Why the worker killed an executor: over a limit, over its time, no longer ours, told to, no longer wanted."""
 
 _SAYS_WHERE = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
@@ -40,6 +42,12 @@ def failure_of(ending: Ending) -> Failure:
         )
     if ending.cause == "protocol":
         return Failure("crashed", "the executor said something on its channel that is no message of ours")
+    if ending.cause == "stuck":
+        return Failure(
+            "crashed",
+            "a step of another run in the same process did not end with its time, and the process was ended",
+            hint='isolation="process" keeps runs apart',
+        )
     if ending.status is None:
         return Failure("crashed", "the executor was killed, together with the fork server that had started it")
     killed_by = _killed_by(ending.status)
@@ -63,6 +71,16 @@ def timed_out(seconds: float) -> Failure:
         "timed_out",
         f"the run had executed for its whole max_duration and was stopped (the last part was {seconds:g} s)",
         hint="raise max_duration on the task, or look in its logs for what it was doing",
+    )
+
+
+def attempt_timed_out(attempt: int, seconds: float) -> Failure:
+    return Failure(
+        "attempt_timed_out",
+        f"attempt {attempt} executed for its whole attempt_timeout, did not end when it was told to, and was stopped "
+        f"(the last part was {seconds:g} s)",
+        name="stepwell.errors.AttemptTimeout",
+        hint="raise attempt_timeout on the task, or look in its logs for what it was doing",
     )
 
 

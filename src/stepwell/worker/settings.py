@@ -20,8 +20,8 @@ class WorkerSettings:
         (`claimer.Claimer`); one that is not begun within `prefetch_wait` of its lease is given back.
     warm_seconds, warm_per_task, warm_total: how long an idle executor is kept, and how many.
     max_processes: processes and threads that the executor of a run may have; more end it.
-    kill_grace: when a run's max_duration is over its executor ends it by itself, with 5 s for its clean-up; one that
-        has not done so after this time is killed.
+    kill_grace: when a run's max_duration, or the attempt's attempt_timeout, is over its executor ends it by itself,
+        with 5 s for its clean-up; one that has not done so after this time is killed.
     drain_grace: what executing runs have to end by themselves when the worker is told to stop.
     shared_suspended: suspended runs after which a process of `isolation="shared"` is replaced.
     control_groups: "auto" uses the kernel's control groups where they are writable, "off" watches processes instead.

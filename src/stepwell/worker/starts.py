@@ -48,6 +48,7 @@ class Runs(Protocol):
 
     def lost(self, run_id: str, epoch: int) -> None: ...
     def over_time(self, run: Assignment) -> None: ...
+    def over_attempt(self, run: Assignment) -> None: ...
     def stop_after(self, run: Assignment, grace: float) -> None: ...
     def end(self, run: Assignment, frame: Suspend | Finish | Release) -> None:
         """Tell the server how it ended here."""
@@ -224,6 +225,8 @@ class Starts:
             self._runs.stop_after(run, start.cancel_grace)
         if start.duration_left is not None:
             run.later(start.duration_left + self._settings.kill_grace, self._runs.over_time)
+        if start.attempt_left is not None:
+            run.later(start.attempt_left + self._settings.kill_grace, self._runs.over_attempt)
 
     def _trusted(self, run: Assignment) -> bool:
         """Whether it may begin: its lease can have run out on its way, or while this process was stopped."""

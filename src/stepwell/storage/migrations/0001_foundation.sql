@@ -158,6 +158,7 @@ CREATE TABLE run (
     crashes            integer NOT NULL DEFAULT 0 CHECK (crashes >= 0),  -- in a row, without a checkpoint in between
     crash_length       integer NOT NULL DEFAULT 0,                       -- length of the journal at the last crash
     executed           double precision NOT NULL DEFAULT 0,              -- seconds under leases that have ended
+    executed_before    double precision NOT NULL DEFAULT 0,              -- of that, what earlier attempts took
 
     lease_epoch        integer NOT NULL DEFAULT 0 CHECK (lease_epoch >= 0),
     worker_id          text,                                             -- who holds the lease

@@ -81,6 +81,7 @@ WITH RECURSIVE pair AS (
     UPDATE run
     SET status = 'executing', worker_id = $4, lease_epoch = lease_epoch + 1, left_by = NULL,
         attempt = attempt + CASE WHEN attempt_open THEN 0 ELSE 1 END, attempt_open = true,
+        executed_before = CASE WHEN attempt_open THEN executed_before ELSE executed END,
         cancel_deadline = clock_timestamp() + make_interval(secs => cancel_grace + 3600),  -- null while nobody canceled it
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM picked WHERE run.ctid = picked.run_at AND run.status = 'queued'
@@ -107,7 +108,8 @@ SELECT gate.barred, gate.wanted, taken.id, taken.task_id, taken.queue, taken.lea
        taken.payload_type, extract(epoch FROM taken.started_at)::double precision AS started_at,
        extract(epoch FROM taken.created_at)::double precision AS created_at,
        extract(epoch FROM clock_timestamp())::double precision AS now,
-       taken.max_attempts, taken.max_duration, taken.executed, taken.cancel_grace, taken.tags,
+       taken.max_attempts, taken.max_duration, taken.executed,
+       taken.executed - taken.executed_before AS executed_in_attempt, taken.cancel_grace, taken.tags,
        taken.metadata, taken.parent_id, taken.root_id, taken.idempotency_key, coalesce(taken.seed, taken.id) AS seed,
        taken.lease_epoch > 1 OR taken.forked_from IS NOT NULL AS journaled, taken.declared_at,
        (SELECT slug FROM environment WHERE id = $1) AS environment

@@ -412,7 +412,8 @@ WHERE EXISTS (
 
 -- name: outcomes_of_children
 -- How the children ended that run $1 triggered (or adopted) under each key of $2; open ones have no outcome yet.
-SELECT f.spawn_key, run.id, run.status, run.ended_as, run.child_index, run.output, run.output_type, run.failure
+SELECT f.spawn_key, run.id, run.status, run.ended_as, run.child_index, run.output, run.output_type, run.failure, run.ttl,
+       run.queue
 FROM unnest($2::text[]) AS f (spawn_key)
 LEFT JOIN adoption ON adoption.run_id = $1 AND adoption.spawn_key = f.spawn_key
 JOIN run ON run.parent_id = coalesce(adoption.parent_id, $1) AND run.spawn_key = f.spawn_key
@@ -420,7 +421,7 @@ ORDER BY f.spawn_key, run.child_index
 
 -- name: outcomes
 -- How these runs ended, or their status if they have not.
-SELECT id, task_id, status, output, output_type, failure FROM run WHERE environment_id = $1 AND id = ANY($2)
+SELECT id, task_id, status, output, output_type, failure, ttl, queue FROM run WHERE environment_id = $1 AND id = ANY($2)
 
 -- name: standings
 -- What became of leases that are gone. Arrays: $1 run.
