@@ -235,3 +235,19 @@ async def test_promoted_runs_can_be_claimed(world: World) -> None:
     assert await promote.promote_due(world.db) == 1
     assert [attempt.run_id for attempt in await world.claim(10)] == [run_id]
     assert await world.kinds(run_id) == ["triggered", "promoted", "claimed"]
+
+
+async def test_the_time_of_an_attempt_goes_on_over_its_leases_and_begins_anew_with_the_next(world: World) -> None:
+    await world.join("worker-0", Manifest((TaskDeclaration("plain", attempt_timeout=60.0),)))
+    first = await world.started()
+    assert first.attempt_left == 60.0
+    await world.sql("UPDATE lease SET claimed_at = claimed_at - interval '20 s'")
+    await world.suspend(first, Wait("t", "timer", due_at=0.0))
+    await wake.wake_due(world.db)
+    [resumed] = await world.claim()
+    assert resumed.attempt_left is not None
+    assert (resumed.attempt, 30 < resumed.attempt_left <= 40) == (1, True)
+    await world.finish(resumed, failure=FAILURE, retry_after=0.0)
+    await wake.wake_due(world.db)
+    [again] = await world.claim()
+    assert (again.attempt, again.attempt_left) == (2, 60.0)
