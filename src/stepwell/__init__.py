@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from stepwell.sdk.breaker import breaker
     from stepwell.sdk.checkpoints import checkpoint
     from stepwell.sdk.context import ctx
+    from stepwell.sdk.events import event
     from stepwell.sdk.limiter import limiter
+    from stepwell.sdk.messages import Message
     from stepwell.sdk.queues import Queue, RateLimit, queue
     from stepwell.sdk.retry_headers import retry_after_header
     from stepwell.sdk.schedules import Schedule, Tick
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AbortRun",
     "BatchHandle",
+    "Message",
     "Queue",
     "RateLimit",
     "Retry",
@@ -47,6 +50,7 @@ __all__ = [
     "ctx",
     "durable",
     "errors",
+    "event",
     "limiter",
     "queue",
     "register_type",
@@ -66,6 +70,7 @@ _MODULE_OF = {
     "breaker": "stepwell.sdk.breaker",
     "AbortRun": "stepwell.errors",
     "BatchHandle": "stepwell.client.handles",
+    "Message": "stepwell.sdk.messages",
     "Queue": "stepwell.sdk.queues",
     "RateLimit": "stepwell.sdk.queues",
     "Retry": "stepwell.model.retry",
@@ -80,6 +85,7 @@ _MODULE_OF = {
     "create_token": "stepwell.sdk.tokens",
     "ctx": "stepwell.sdk.context",
     "durable": "stepwell.sdk.step",
+    "event": "stepwell.sdk.events",
     "queue": "stepwell.sdk.queues",
     "register_type": "stepwell.codec.values",
     "retry_after_header": "stepwell.sdk.retry_headers",

@@ -22,6 +22,8 @@
     ├─ AttemptTimeout              an attempt executed longer than its task's attempt_timeout
     ├─ TokenTimeout                nobody answered a token in time
     ├─ TokenCanceled               a token that was waited for was canceled
+    ├─ MessageTimeout              no message came to an inbox in time
+    │  └─ EventTimeout             no event that fits came in time
     ├─ LeaseLost                   another worker owns the run now; whatever we hold of it is void
     └─ RunFailed (failure)         another run ended without an output; carries its recorded failure
 
@@ -226,6 +228,18 @@ class TokenCanceled(StepwellError):
     """A token was canceled (or never was) while somebody waited for it: there will be no answer."""
 
     default_code = "token-canceled"
+
+
+class MessageTimeout(StepwellError, TimeoutError):
+    """No message came within the `timeout` of whoever waited for one."""
+
+    default_code = "message-timeout"
+
+
+class EventTimeout(MessageTimeout):
+    """No event that fits came within the `timeout`."""
+
+    default_code = "event-timeout"
 
 
 class LeaseLost(StepwellError):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from stepwell.codec.payload import LARGEST
+from stepwell.engine import messages
 from stepwell.engine.admit import Asked, Place, admit, store
 from stepwell.engine.fence import lease_lost
 from stepwell.engine.lineage import check_depth, take_keys
@@ -30,7 +31,7 @@ from stepwell.model.run import NewRun
 from stepwell.model.token import TokenSpec, token_id
 from stepwell.model.trigger import TriggerRequest
 from stepwell.protocol.frames import Spawn, WriteJournal
-from stepwell.storage import checkpoint, lease, run, token
+from stepwell.storage import checkpoint, lease, run
 from stepwell.storage.checkpoint import Place as Row
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
@@ -57,6 +58,8 @@ class _Plan:
         default_factory=list[tuple[str, str, str, str, TokenSpec]]
     )
     permits: list[Change] = field(default_factory=list[Change])
+    replies: list[messages.Answered] = field(default_factory=list[messages.Answered])
+    given_up: list[messages.GivenUp] = field(default_factory=list[messages.GivenUp])
     sums: dict[Row, bytes] = field(default_factory=dict[Row, bytes])
 
 
@@ -131,12 +134,13 @@ async def _write(tx: Tx, worker_id: str, writes: Sequence[WriteJournal]) -> list
     free = await checkpoint.insert(tx, plan.entries) if plan.entries else set[Row]()
     if len(free) < len(plan.entries):
         raise _Raced
-    if plan.tokens:
-        await token.insert(tx, plan.tokens)
     if plan.permits:
         await apply(tx, plan.permits)
     for environment_id, children in plan.children.items():
         await store(tx, environment_id, children)
+    await messages.subscribe(tx, plan.tokens, plan.given_up)
+    if plan.replies:
+        await messages.reply(tx, plan.replies)
     return answers
 
 
@@ -174,7 +178,14 @@ async def _one(
     asked: list[Asked] = []
     tokens: list[tuple[str, str, str, str, TokenSpec]] = []
     permits: list[Change] = []
+    replies: list[messages.Answered] = []
+    given_up: list[messages.GivenUp] = []
     for spawn in write.spawns:
+        if spawn.seq in fresh and spawn.reply is not None:
+            messages.check_reply(spawn.reply)
+            replies.append((holder.environment_id, write.run_id, spawn.reply))
+        if spawn.seq in fresh and spawn.given_up is not None:
+            given_up.append((holder.environment_id, write.run_id, spawn.given_up))
         if spawn.seq in fresh and spawn.permit is not None:
             permits.append((holder.environment_id, write.run_id, spawn.permit))
         if spawn.seq in fresh and spawn.children:
@@ -192,6 +203,8 @@ async def _one(
     plan.tokens += tokens
     plan.children.setdefault(holder.environment_id, []).extend(children)
     plan.permits += permits
+    plan.replies += replies
+    plan.given_up += given_up
     plan.entries += entries
     plan.sums.update({(run_id, entry.seq): checksum for run_id, _, entry, checksum in entries})
     ends[write.run_id] = last

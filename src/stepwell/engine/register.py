@@ -10,7 +10,7 @@ from stepwell.model.queue import QueueKind, QueueLimits
 from stepwell.model.task import Manifest
 from stepwell.model.worker import Registered
 from stepwell.protocol.frames import Hello, Release
-from stepwell.storage import environment, event, lease, queue, task, worker
+from stepwell.storage import environment, event, lease, message, queue, task, worker
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
 
@@ -35,6 +35,7 @@ async def register_worker(db: Database, environment_id: str, hello: Hello) -> Re
         await _check_queues(tx, environment_id, hello.manifest)
         await task.upsert(tx, environment_id, hello.manifest.tasks)
         await schedules.declare(tx, environment_id, schedules.declared_by(hello.manifest.tasks))
+        await message.declare_triggers(tx, environment_id, sorted((each.id, each.on) for each in hello.manifest.tasks))
         task_ids = sorted(each.id for each in hello.manifest.tasks)
         name, version = storable(hello.name[:200]), storable(hello.version[:200])
         if not await worker.upsert(tx, hello.worker_id, environment_id, name, hello.pid, version, task_ids):

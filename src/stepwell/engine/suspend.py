@@ -12,7 +12,7 @@ from stepwell.engine.wake import wake_satisfied
 from stepwell.errors import CheckpointError, StepwellError
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import Suspend
-from stepwell.storage import event, permit, run, wait
+from stepwell.storage import event, message, permit, run, wait
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
 
@@ -38,6 +38,9 @@ async def suspend(db: Database, worker_id: str, frames: Sequence[Suspend]) -> li
         waits = [(run_id, _clean(each)) for run_id in moved for each in holding[run_id][0].waits]
         await wait.insert(tx, waits)
         await permit.hold(tx, [(run_id, each.spawn_key or "") for run_id, each in waits if each.kind == "permit"])
+        tokens = [each.token_id for _, each in waits if each.token_id]
+        if tokens:
+            await message.hold(tx, tokens)
         await event.append(tx, [(run_id, "suspended", {"waits": _shown(holding[run_id][0].waits)}) for run_id in moved])
         to_cancel = [run_id for run_id in moved if states[run_id].cancel_grace is not None]
         await wake_to_cancel(tx, to_cancel)  # asked to end before it said that it waits

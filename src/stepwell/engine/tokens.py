@@ -15,6 +15,7 @@ import msgspec
 
 from stepwell.codec.payload import check_size
 from stepwell.engine import payloads
+from stepwell.engine.subscriptions import check_subscription
 from stepwell.engine.wake import wake_satisfied
 from stepwell.errors import ApiError, Conflict, NotFound, PayloadInvalid
 from stepwell.model.lifecycle import is_terminal
@@ -81,6 +82,8 @@ def check_spec(spec: TokenSpec) -> None:
         raise _invalid(f"the title has {len(spec.title)} characters, more than 500", "put the rest into data")
     if spec.timeout is not None and not 0 <= spec.timeout <= 100 * 366 * 86_400:
         raise _invalid(f"timeout = {spec.timeout:g} s", "0 to 100 years")
+    if spec.subscription is not None:
+        check_subscription(spec.subscription)
     if len(spec.tags) > MOST_TAGS or any(not 0 < len(tag) <= 128 or "\x00" in tag for tag in spec.tags):
         raise _invalid(f"tags {list(spec.tags)!r:.200}", f"at most {MOST_TAGS} tags of 1 to 128 characters")
 
@@ -179,8 +182,9 @@ async def _close(
 
 
 async def _tell(tx: Tx, closed: Mapping[str, str | None], states: Mapping[str, Any], fact: dict[str, Any]) -> None:
-    """Wake the suspended runs among those locked whose waiting is over, and hint to those that stayed."""
-    if not closed:
+    """Wake the suspended runs among those locked whose waiting is over, and hint to those that stayed. Also where nothing
+    was closed: who was first found these runs locked, and passed over them."""
+    if not closed and not states:
         return
     late = [run_id for run_id in await token.waiters(tx, list(closed)) if run_id not in states]
     states = {**states, **(await run.lock_free(tx, late) if late else {})}

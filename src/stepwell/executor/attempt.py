@@ -210,10 +210,10 @@ class Attempt(Pump):
 
     # ---- tokens
 
-    def wait_for_token(self, key: str, token: str, site: str) -> Delivery:
+    def wait_for_token(self, key: str, token: str, site: str, *, message: bool = False) -> Delivery:
         delivery = AnswerDelivery(self, lambda: self.tokens.abandon(key))
         self.pending[key] = Waiting(delivery, site)
-        self.tokens.wait(key, token, site, self.deliver, nested=False)
+        self.tokens.wait(key, token, site, self.deliver, nested=False, message=message)
         return delivery
 
     @property

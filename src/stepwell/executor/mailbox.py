@@ -165,6 +165,8 @@ class Mailbox:
                 spawns.append(Spawn(seq, [], record.token))
             elif record.permit is not None:
                 spawns.append(Spawn(seq, [], permit=record.permit))
+            elif record.reply is not None or record.given_up is not None:
+                spawns.append(Spawn(seq, [], reply=record.reply, given_up=record.given_up))
             seq += 1
         return entries, spawns
 
@@ -182,7 +184,7 @@ class Mailbox:
         elif batch[0].outcome == "error":
             self._on_fatal(error)
         else:
-            batch[0].children = batch[0].token = batch[0].permit = None
+            batch[0].children = batch[0].token = batch[0].permit = batch[0].reply = None
             batch[0].set_error(error)
         self._completed.extendleft(reversed(batch))
 

@@ -6,11 +6,13 @@ again: a helper that waits durably is better made `@durable`, and it is told so 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import CheckpointError, ConfigError
 from stepwell.executor import tokens
+from stepwell.executor.branch import escaped
 from stepwell.executor.domain import current_leaf
 from stepwell.executor.leaf import Leaf
 from stepwell.executor.operations import spawn_record, tried, try_key, with_tries
@@ -23,8 +25,6 @@ from stepwell.model.token import TokenSpec
 from stepwell.sdk.runtime import StepCall
 
 if TYPE_CHECKING:
-    import asyncio
-
     from stepwell.executor.attempt import Attempt
 
 
@@ -138,6 +138,22 @@ async def create_token(attempt: Attempt, name: str, spec: TokenSpec) -> str:
         record.nested = True
         record = await stored(attempt, record)
     return record.result()
+
+
+async def receive(attempt: Attempt, name: str, spec: TokenSpec) -> tokens.Closed:
+    """A wait that its step has ceased is given up, so that another one has the message."""
+    name = escaped(name)
+    token = await create_token(attempt, name, spec)
+    try:
+        ended = await token_closed(attempt, name, token)
+    except asyncio.CancelledError:
+        record = Record(leaf_of(attempt, name).nested_key(f"{name}.ceased"), "order", "value", nested=True)
+        record.given_up = token
+        await stored(attempt, record)
+        raise
+    if ended["status"] == "canceled":
+        raise asyncio.CancelledError(f"{name} was not waited for any more when the process ended")
+    return ended
 
 
 async def token_closed(attempt: Attempt, name: str, token: str) -> tokens.Closed:

@@ -12,6 +12,7 @@ from stepwell.codec.values import dumps, loads
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import CheckpointKind, CheckpointOutcome
 from stepwell.model.child import ChildSpec
+from stepwell.model.message import Reply
 from stepwell.model.permit import PermitChange
 from stepwell.model.token import TokenSpec
 from stepwell.sdk.retry_headers import keep_headers
@@ -26,8 +27,9 @@ class Record:
     """An entry from an await's point of view. Live: a draft, until it has been stored under `seq`.
 
     text: the document that is stored. value and error: as the task gets them, which is as a replay would give them.
-    deliver: called once, in its turn. children, token: to be made in the transaction that stores it; permit: to be
-    asked for or given back in it. undoable: what a step with `undo=` came to.
+    deliver: called once, in its turn. In the transaction that stores it children are triggered, a token is made, a
+    permit is asked for or given back, an update is answered (reply), a wait for a message is given up (its token).
+    undoable: what a step with `undo=` came to.
     """
 
     key: str
@@ -46,6 +48,8 @@ class Record:
     token: TokenSpec | None = None
     undoable: bool = False
     permit: PermitChange | None = None
+    reply: Reply | None = None
+    given_up: str | None = None
     deliver: Callable[[Record], None] | None = None
     seq: int = -1
     at: float = 0.0

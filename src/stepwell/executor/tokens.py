@@ -1,4 +1,6 @@
-"""Tokens: made as a checkpoint, and waited for. What is asked from inside a step is in `nested`.
+"""Tokens: made as a checkpoint, and waited for; messages too, each of which completes a token that was made for it.
+
+What is asked from inside a step is in `nested`.
 
 Who stops waiting (a timeout around it, a first-of that another one won) is an outcome in the journal like an answer.
 """
@@ -25,6 +27,7 @@ from stepwell.model.wait import Wait
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
 
+_ENDED = frozenset({"completed", "timed_out"})
 Closed = dict[str, Any]
 """How a token was closed, as the journal shows it: token, status, and if there are such: answer, by, at."""
 
@@ -35,7 +38,19 @@ async def create(attempt: Attempt, name: str, spec: TokenSpec) -> str:
 
 
 @transparent
-async def closed(attempt: Attempt, name: str, token: str) -> Closed:
+async def receive(attempt: Attempt, name: str, spec: TokenSpec) -> Closed:
+    """How a wait for a message ended: completed by one, or timed out."""
+    while True:
+        token = await create(attempt, name, spec)
+        ended = await closed(attempt, name, token, message=True)
+        if ended["status"] in _ENDED:
+            return ended
+        # A fork found the wait of the run that it came from, which has ended: it waits for itself.
+
+
+@transparent
+async def closed(attempt: Attempt, name: str, token: str, *, message: bool = False) -> Closed:
+    """message: it is completed by one; if that is not waited for any more, it is given back."""
     key, site = branch_of_task.get().key(f"{name}.answer"), site_of_caller()
     canceled = False
     if attempt.replaying:
@@ -49,10 +64,11 @@ async def closed(attempt: Attempt, name: str, token: str) -> Closed:
     if record is None and canceled:  # by its own branch, in the part that was replayed
         record = Record(key, "answer", "canceled", site=site, fingerprint=fingerprint(token))
         record.set_canceled()
+        record.given_up = token if message else None
     if record is not None:
         record.site = site
         return (await turn(attempt, attempt.post(record))).result()
-    return (await turn(attempt, attempt.wait_for_token(key, token, site))).result()
+    return (await turn(attempt, attempt.wait_for_token(key, token, site, message=message))).result()
 
 
 def created(attempt: Attempt, key: str, spec: TokenSpec) -> Record:
@@ -95,6 +111,7 @@ class _Awaited:
     token: str
     site: str
     nested: bool
+    message: bool
     deliver: Callable[[Record], None]
     linger_until: float  # the loop's own clock
 
@@ -117,11 +134,13 @@ class Tokens:
         """Their ids."""
         return {each.token for each in self._awaited.values()}
 
-    def wait(self, key: str, token: str, site: str, deliver: Callable[[Record], None], *, nested: bool) -> None:
+    def wait(
+        self, key: str, token: str, site: str, deliver: Callable[[Record], None], *, nested: bool, message: bool = False
+    ) -> None:
         options = self._attempt.options
         linger = options.linger if token in self.made else options.linger_resumed
         until = self._attempt.loop.time_outside() + linger
-        self._awaited[key] = _Awaited(token, site, nested, deliver, until)
+        self._awaited[key] = _Awaited(token, site, nested, message, deliver, until)
 
     def ask(self) -> None:
         """Ask to be told, once for each."""
@@ -144,6 +163,7 @@ class Tokens:
         if awaited is not None:
             record = self._record(key, awaited)
             record.set_canceled()
+            record.given_up = awaited.token if awaited.message else None
             self._attempt.mailbox.post(record)
 
     def forget(self, key: str) -> None:

@@ -14,6 +14,7 @@ EventKind = Literal[
     "suspended",  # (waits: [{key, kind, due_at?, spawn_key?, token_id?}])
     "woken",  # (reason: "timer" | "children" | "retry" | "token" | "cancel", key)
     "answered",  # a token of it was closed (token, status, by?)
+    "received",  # a message came to one of its waits (message, kind: "event" | "signal" | "update", name, token)
     "released",  # its worker gave it back unharmed (worker)
     "rescued",  # its lease ran out: the worker died or was cut off (worker, epoch, crashes)
     "crashed",  # its executor died (code, message, crashes, retry_after?)

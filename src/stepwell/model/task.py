@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stepwell.model.message import EventTrigger
 from stepwell.model.queue import QueueLimits
 from stepwell.model.rate import Rate
 from stepwell.model.retry import RetryPolicy
@@ -62,6 +63,7 @@ class TaskDeclaration:
     source: str = ""
     schedules: tuple[ScheduleDeclaration, ...] = ()
     concurrency: int | None = None
+    on: tuple[EventTrigger, ...] = ()
 
     @property
     def queue_name(self) -> str:

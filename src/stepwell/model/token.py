@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from stepwell.model.message import Subscription
 from stepwell.primitives.ids import derived_id
 
 TokenStatus = Literal["waiting", "completed", "timed_out", "canceled"]
@@ -21,7 +22,7 @@ class TokenSpec:
     """What is asked for. title and data are for people to read; data is a JSON text.
 
     answer_schema: JSON Schema that the answer has to fit, as JSON text; None takes any JSON. timeout: seconds from now
-    until it times out; None is never.
+    until it times out; None is never. subscription: it is completed by a message of this kind, and by nobody else.
     """
 
     title: str | None = None
@@ -29,6 +30,7 @@ class TokenSpec:
     answer_schema: bytes | None = None
     tags: tuple[str, ...] = ()
     timeout: float | None = None
+    subscription: Subscription | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import msgspec
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.child import ChildOutcome, ChildSpec
 from stepwell.model.failure import Failure
+from stepwell.model.message import Reply
 from stepwell.model.permit import PermitAnswer, PermitChange
 from stepwell.model.retry import RetryPolicy
 from stepwell.model.task import DEFAULT_MEMORY, Isolation, Manifest
@@ -33,12 +34,15 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True):
     """What is made in the same transaction that stores the entry `seq`: children (its kind is "spawn"), a token,
-    or a permit that is asked for or given back."""
+    a permit that is asked for or given back, an answer to an update. Or that a token of the run is not waited for any
+    more: its message, if it has one, is given back."""
 
     seq: int
     children: list[ChildSpec]
     token: TokenSpec | None = None
     permit: PermitChange | None = None
+    reply: Reply | None = None
+    given_up: str | None = None
 
 
 class WriteJournal(Frame, frozen=True, array_like=True, tag="journal"):

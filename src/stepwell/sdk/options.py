@@ -10,8 +10,10 @@ from stepwell.client.checks import described, refuse_unknown
 from stepwell.client.given import Given
 from stepwell.client.options import Duration
 from stepwell.errors import ConfigError
+from stepwell.model.message import EventTrigger
 from stepwell.model.retry import Retry
 from stepwell.model.task import DEFAULT_MEMORY, Durability, Isolation
+from stepwell.sdk.events import Trigger, triggers_of
 from stepwell.sdk.memory import memory_bytes
 from stepwell.sdk.queues import Queue, checked_concurrency
 from stepwell.sdk.schedules import Schedule, schedules_of
@@ -42,6 +44,7 @@ class TaskOptions(TypedDict, total=False):
     on_cancel: Hook
     tags: Sequence[str]
     schedule: Schedule | Sequence[Schedule]
+    on: Trigger | Sequence[Trigger]
     cron: str
     every: Duration
     timezone: str
@@ -70,6 +73,7 @@ class TaskSettings:
     on_failure: Hook | None
     on_cancel: Hook | None
     schedules: tuple[Schedule, ...]
+    triggers: tuple[EventTrigger, ...]
 
 
 def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> TaskSettings:
@@ -98,6 +102,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         on_failure=_hook(given, "on_failure"),
         on_cancel=_hook(given, "on_cancel"),
         schedules=schedules_of(owner, options),
+        triggers=triggers_of(owner, given.get("on")),
     )
 
 

@@ -127,6 +127,11 @@ class Runtime(Protocol):
         (plain JSON) and `by`."""
         ...
 
+    def receive(self, name: str, spec: TokenSpec) -> Awaitable[dict[str, Any]]:
+        """Waits, holding no worker, for the message that `spec.subscription` is for: `status` ("completed" or
+        "timed_out") and `answer`: id, name, at (seconds since the epoch) and data. `name` shows in the key."""
+        ...
+
     def enter_guard(self, terms: Terms) -> Awaitable[None]:
         """Waits for a slot of a semaphore, or is let through by a breaker (or not: BreakerOpen)."""
         ...

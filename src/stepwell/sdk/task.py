@@ -59,6 +59,7 @@ class Task(Triggers[P, R]):
         self.warm = settings.warm
         self.tags = settings.tags
         self.schedules = settings.schedules
+        self.triggers = settings.triggers
         self.on_start = settings.on_start
         self.on_success = settings.on_success
         self.on_failure = settings.on_failure
@@ -114,6 +115,7 @@ class Task(Triggers[P, R]):
             description=lines[0] if lines else None,
             source=self.source,
             schedules=self._schedule_declarations(),
+            on=self.triggers,
         )
 
     def _schedule_declarations(self) -> tuple[ScheduleDeclaration, ...]:
@@ -228,7 +230,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     again; what others can see of the run, such as children, explicit checkpoints and its end, comes after all of it).
     memory: limit of its process (default "512MB"). warm: its process may serve another run afterwards (default True).
     on_start, on_success, on_failure, on_cancel: functions that run as steps at those moments. tags: of each run.
-    schedule: a `Schedule(...)` or several; cron, every, timezone: the short form of one.
+    schedule: a `Schedule(...)` or several; cron, every, timezone: the short form of one. on: `event(...)` or several:
+    each such event starts a run, with the event's data as its payload.
 
     Raises:
         ConfigError: it is not on a function, an option is unknown or its value is none, or the id is taken.

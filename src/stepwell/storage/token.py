@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
+from stepwell.model.message import Subscription
 from stepwell.model.token import Token, TokenFilter, TokenOutcome, TokenSpec
 from stepwell.storage import statements
-from stepwell.storage.columns import storable, transposed, words
+from stepwell.storage.columns import storable, storable_tree, transposed, words
 from stepwell.storage.database import Tx
 
 _sql = statements.load("token")
@@ -21,12 +22,23 @@ async def insert(tx: Tx, rows: Sequence[tuple[str, str, str, str, TokenSpec]]) -
         _sql.insert,
         *transposed(
             [
-                (token_id, environment_id, run_id, storable(key), *_columns(spec)[:3], words(spec.tags), spec.timeout)
+                (
+                    *(token_id, environment_id, run_id, storable(key)),
+                    *(*_columns(spec), words(spec.tags), spec.timeout),
+                    *_awaited(spec.subscription),
+                )
                 for token_id, environment_id, run_id, key, spec in rows
             ],
-            9,
+            13,
         ),
     )
+
+
+def _awaited(subscription: Subscription | None) -> tuple[str | None, str | None, bytes | None, float | None]:
+    if subscription is None:
+        return None, None, None, None
+    match = subscription.match and msgspec.json.encode(storable_tree(msgspec.json.decode(subscription.match)))
+    return subscription.kind, storable(subscription.name), match, subscription.since
 
 
 async def make(

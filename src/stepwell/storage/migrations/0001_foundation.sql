@@ -268,12 +268,22 @@ CREATE TABLE token (                                                     -- a wa
     output             bytea,                                            -- the answer: a JSON text
     completed_by       text,
     closed_by_request  text,                                             -- the same request again is no conflict
+    awaits             text CHECK (awaits IN ('event', 'signal', 'update')),  -- completed by a message, by nobody else
+    message_name       text,
+    match              jsonb,                                            -- by dotted path, what an event's data has there
+    since              timestamptz,                                      -- events sent before do not count
+    message_id         text,                                             -- the one that completed it
     created_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     closed_at          timestamptz,
     CHECK ((run_id IS NULL) = (key IS NULL)),
     CHECK ((status = 'waiting') = (closed_at IS NULL)),
     CHECK (status = 'completed' OR output IS NULL),
-    CHECK ((idempotency_key IS NULL) = (idempotency_expires_at IS NULL))
+    CHECK ((idempotency_key IS NULL) = (idempotency_expires_at IS NULL)),
+    CHECK ((awaits IS NULL) = (message_name IS NULL)),
+    CHECK (awaits IS NULL OR run_id IS NOT NULL),
+    CHECK ((awaits IS NOT DISTINCT FROM 'event') = (since IS NOT NULL)),
+    CHECK (match IS NULL OR awaits = 'event'),
+    CHECK (message_id IS NULL OR awaits IS NOT NULL AND status = 'completed')
 ) WITH (fillfactor = 80);
 CREATE INDEX token_newest ON token (environment_id, number);
 CREATE INDEX token_of_run ON token (run_id) WHERE run_id IS NOT NULL;
@@ -283,6 +293,58 @@ CREATE INDEX token_timeout ON token (timeout_at) WHERE status = 'waiting' AND ti
 CREATE INDEX token_tagged ON token USING gin (tags) WHERE tags <> '{}';
 CREATE UNIQUE INDEX token_idempotency ON token (environment_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE UNIQUE INDEX token_request ON token (environment_id, created_by_request) WHERE created_by_request IS NOT NULL;
+
+CREATE INDEX token_for_event ON token (environment_id, message_name) WHERE awaits = 'event' AND status = 'waiting';
+CREATE UNIQUE INDEX token_message ON token (run_id, awaits, message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX token_of_message ON token (message_id) WHERE message_id IS NOT NULL;
+
+-- Events for all runs that wait, signals and updates for one. An event of this kind is not one of a run's timeline.
+CREATE TABLE message (
+    environment_id     text NOT NULL REFERENCES environment,
+    kind               text NOT NULL CHECK (kind IN ('event', 'signal', 'update')),
+    id                 text NOT NULL CHECK (id <> ''),                   -- an event's may be its sender's own
+    number             bigint GENERATED ALWAYS AS IDENTITY,              -- order of sending
+    name               text NOT NULL CHECK (name <> ''),
+    run_id             text,                                             -- to whom
+    data               bytea NOT NULL,                                   -- a JSON text, as it came
+    fields             jsonb,                                            -- the same, for matching
+    started            jsonb,                                            -- runs of tasks that the event triggered
+    status             text CHECK (status IN ('pending', 'accepted', 'refused')),
+    answer             bytea,                                            -- to an update: a JSON text
+    sent_at            timestamptz NOT NULL DEFAULT clock_timestamp(),
+    answered_at        timestamptz,
+    PRIMARY KEY (environment_id, kind, id),
+    CHECK ((kind = 'event') = (run_id IS NULL)),
+    CHECK ((kind = 'event') = (fields IS NOT NULL)),
+    CHECK (kind = 'event' OR started IS NULL),
+    CHECK ((kind = 'update') = (status IS NOT NULL)),
+    CHECK ((status IN ('accepted', 'refused')) IS NOT TRUE = (answered_at IS NULL)),
+    CHECK (answered_at IS NOT NULL OR answer IS NULL)
+);
+CREATE INDEX message_named ON message (environment_id, name, sent_at) WHERE run_id IS NULL;
+CREATE INDEX message_newest ON message (environment_id, kind, number);
+CREATE INDEX message_of_run ON message (run_id, kind, name, number) WHERE run_id IS NOT NULL;
+CREATE INDEX message_sent ON message (sent_at) WHERE run_id IS NULL;
+
+-- Locked by whoever sends a message of this name, and shared by those who begin to wait for one: neither misses the
+-- other. scope: the environment (events), or the run. Rows are there to be locked, and may be deleted at any time.
+CREATE TABLE topic (
+    scope              text NOT NULL,
+    name               text NOT NULL,
+    created_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (scope, name)
+);
+
+CREATE TABLE event_trigger (                                             -- tasks that events start
+    environment_id     text NOT NULL,
+    task_id            text NOT NULL,
+    place              integer NOT NULL,
+    name               text NOT NULL,
+    match              jsonb,
+    PRIMARY KEY (environment_id, task_id, place),
+    FOREIGN KEY (environment_id, task_id) REFERENCES task
+);
+CREATE INDEX event_trigger_named ON event_trigger (environment_id, name);
 
 -- Who is to be told of a token. Written with the token itself, so that no crash loses it, and no rollback leaves it.
 CREATE TABLE notice (

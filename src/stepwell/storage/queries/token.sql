@@ -1,17 +1,22 @@
 -- name: insert
 -- Makes tokens; one that is there stays as it is. Arrays: $1 id, $2 environment, $3 run, $4 key, $5 title, $6 data,
--- $7 answer schema, $8 tags, $9 seconds until it times out. What is made is announced (notice) in the same statement.
+-- $7 answer schema, $8 tags, $9 seconds until it times out; for those that a message completes $10 kind, $11 name,
+-- $12 match, $13 seconds before now since when events count, null: since the run was created. What is made for people is
+-- announced (notice) in the same statement.
 WITH made AS (
-INSERT INTO token (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout_at)
+INSERT INTO token (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout_at, awaits, message_name,
+                   match, since)
 SELECT id, environment_id, run_id, key, title, data, answer_schema, tags::text[],
-       clock_timestamp() + make_interval(secs => timeout)
+       clock_timestamp() + make_interval(secs => timeout), awaits, message_name, match,
+       CASE WHEN awaits = 'event' THEN coalesce(clock_timestamp() - make_interval(secs => since),
+                                                (SELECT created_at FROM run WHERE run.id = t.run_id)) END
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::text[],
-            $9::double precision[])
-     AS t (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout)
+            $9::double precision[], $10::text[], $11::text[], $12::jsonb[], $13::double precision[])
+     AS t (id, environment_id, run_id, key, title, data, answer_schema, tags, timeout, awaits, message_name, match, since)
 ON CONFLICT (id) DO NOTHING
-RETURNING id, environment_id)
+RETURNING id, environment_id, awaits)
 INSERT INTO notice (id, environment_id, token_id, occasion)
-SELECT 'new_' || id, environment_id, id, 'created' FROM made
+SELECT 'new_' || id, environment_id, id, 'created' FROM made WHERE awaits IS NULL
 
 -- name: free_key
 -- Takes an idempotency key from a token whose claim to it is over.
@@ -47,12 +52,13 @@ WHERE id = ANY($1) AND status = 'waiting'
 RETURNING id, run_id
 
 -- name: one
--- One token.
-SELECT * FROM token WHERE environment_id = $1 AND id = $2
+-- One token; those that messages complete are nobody's to look at.
+SELECT * FROM token WHERE environment_id = $1 AND id = $2 AND awaits IS NULL
 
 -- name: linked
 -- A token of whatever environment, for whoever holds the link to its page, and the task that asks.
-SELECT token.*, run.task_id FROM token LEFT JOIN run ON run.id = token.run_id WHERE token.id = $1
+SELECT token.*, run.task_id FROM token LEFT JOIN run ON run.id = token.run_id
+WHERE token.id = $1 AND awaits IS NULL
 
 -- name: by_ids
 -- These tokens, of whatever environments.
@@ -60,7 +66,7 @@ SELECT * FROM token WHERE id = ANY($1)
 
 -- name: environment_of
 -- Where a token is.
-SELECT environment_id FROM token WHERE id = $1
+SELECT environment_id FROM token WHERE id = $1 AND awaits IS NULL
 
 -- name: closed_by_request
 -- Which request closed the token.
@@ -96,7 +102,7 @@ LEFT JOIN token ON token.id = f.token_id AND token.environment_id = run.environm
 -- A page of tokens. $2 statuses, $3 run, $4 idempotency key, $5 tags, $6 and $7 creation, $8 older than this one, $9 newer
 -- than this one, $10 rows.
 SELECT * FROM token
-WHERE environment_id = $1
+WHERE environment_id = $1 AND awaits IS NULL
   AND ($2::text[] IS NULL OR status = ANY($2))
   AND ($3::text IS NULL OR run_id = $3)
   AND ($4::text IS NULL OR idempotency_key = $4)

@@ -1,0 +1,269 @@
+"""Messages: an event goes to every run that waits for it and starts tasks; a signal or an update goes to one run.
+
+A message is kept, given to the waits that it completes, and its runs are woken, in one transaction. A wait begins in
+the transaction of its journal entry, and looks there for messages that came before. Both have a lock on the topic (the
+name, in the environment or in the run): senders alone, waits together; so of a message and a wait that race the second
+one sees the other. Order of locks: runs, leases, guards, topics, tokens. A run that is just being suspended waits for
+the commit of whoever gives it a message (`storage.message.hold`) and sees it by itself.
+
+A message completes at most one wait of a run, the first that fits; one that a run has ceased to wait for before its
+code had it is free again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from stepwell.codec.payload import JSON, check_size
+from stepwell.engine.subscriptions import check_name
+from stepwell.engine.trigger import trigger_in
+from stepwell.engine.wake import wake_satisfied
+from stepwell.errors import ApiError, Conflict, NotFound, PayloadInvalid, StepwellError
+from stepwell.model.message import Message, MessageKind, NewEvent, Reply, Sent, Started
+from stepwell.model.token import TokenSpec
+from stepwell.model.trigger import TriggerRequest
+from stepwell.primitives.ids import new_id
+from stepwell.storage import event, message, run, token
+from stepwell.storage.database import Database, Tx
+
+LARGEST = 1024 * 1024
+"""Bytes of a message's data, and of an update's answer."""
+MOST_EVENTS = 1000
+MOST_UNREAD = 1000
+MOST_ROWS = 100
+LONGEST_ID = 200
+Answered = tuple[str, str, Reply]  # (environment, run, reply)
+GivenUp = tuple[str, str, str]  # (environment, run, token)
+_Given = dict[str, str]  # runs, by the tokens that a message has completed
+
+
+# ── events ───────────────────────────────────────────────────────────────────
+
+
+async def send_events(db: Database, environment_id: str, events: Sequence[NewEvent]) -> list[Sent]:
+    """All of them or none, in this order. One whose id was sent before is answered as it was then.
+
+    Raises ApiError (invalid-request), PayloadInvalid, PayloadTooLarge, and Conflict (event-conflict) for an id that was
+    sent with something else.
+    """
+    _check_events(events)
+    ids = [given.id or new_id("event") for given in events]
+
+    async def body(tx: Tx) -> list[Sent]:
+        first = dict(zip(reversed(ids), reversed(events), strict=True))
+        rows = [(event_id, first[event_id].name, None, first[event_id].data) for event_id in dict.fromkeys(ids)]
+        fresh = await message.insert(tx, environment_id, "event", rows)
+        for event_id, name, _, data in rows:
+            if event_id in fresh:
+                await _start_tasks(tx, environment_id, event_id, name, data)
+        if fresh:
+            await message.lock_topics(
+                tx, [(environment_id, name) for event_id, name, _, _ in rows if event_id in fresh]
+            )
+        for event_id, name, _, data in rows:
+            if event_id in fresh:
+                await _publish(tx, environment_id, event_id, name, data)
+        kept = await message.by_ids(tx, environment_id, "event", list(first))
+        seen: set[str] = set()
+        sent: list[Sent] = []
+        for event_id, given in zip(ids, events, strict=True):
+            _must_be_same(kept[event_id], given)
+            known = given.id is not None and event_id not in fresh
+            sent.append(Sent(kept[event_id], duplicate=known or event_id in seen))
+            seen.add(event_id)
+        return sent
+
+    return await db.transact("send_events", body)
+
+
+async def _start_tasks(tx: Tx, environment_id: str, event_id: str, name: str, data: bytes) -> None:
+    """A run of each task that is declared `on` it. What a task refuses is noted with the event."""
+    task_ids = await message.triggered_by(tx, environment_id, name, data)
+    if not task_ids:
+        return
+    outcomes = await trigger_in(tx, environment_id, [TriggerRequest(task_id, data, JSON) for task_id in task_ids])
+    started = [
+        Started(task_id, code=outcome.code, problem=outcome.message)
+        if isinstance(outcome, StepwellError)
+        else Started(task_id, run_id=outcome.run_id)
+        for task_id, outcome in zip(task_ids, outcomes, strict=True)
+    ]
+    await message.note_started(tx, environment_id, event_id, started)
+
+
+async def _publish(tx: Tx, environment_id: str, event_id: str, name: str, data: bytes) -> None:
+    waiting = await message.waiting_for_event(tx, environment_id, name, data)
+    first = {run_id: token_id for token_id, run_id in reversed(waiting)}
+    if first:
+        given = await message.give(tx, environment_id, "event", event_id, list(first.values()))
+        await _tell(tx, given, {"message": event_id, "kind": "event", "name": name})
+
+
+async def prune(db: Database, seconds: float, limit: int = 1000) -> int:
+    """Forget events that were sent more than so many seconds ago, at most `limit`. How many."""
+
+    async def body(tx: Tx) -> int:
+        await message.prune_topics(tx, limit)
+        return await message.prune(tx, seconds, limit)
+
+    return await db.transact("prune_events", body)
+
+
+# ── waits ────────────────────────────────────────────────────────────────────
+
+
+async def subscribe(
+    tx: Tx, tokens: Sequence[tuple[str, str, str, str, TokenSpec]], given_up: Sequence[GivenUp]
+) -> None:
+    """Make tokens of runs, as (id, environment, run, key, spec), and complete those for which there is a message; close
+    those that their runs have given up. Their leases are locked."""
+    awaited = [
+        (env, run_id, spec.subscription.kind, spec.subscription.name)
+        for _, env, run_id, _, spec in tokens
+        if spec.subscription is not None
+    ]
+    for env, run_id, token_id in given_up:
+        awaited += [(env, run_id, *what) for what in await message.subscribed(tx, run_id, [token_id])]
+    places = list(dict.fromkeys(awaited))
+    if places:
+        await message.share_topics(tx, [_topic(*place) for place in places])
+    if tokens:
+        await token.insert(tx, tokens)
+    for _, run_id, token_id in given_up:
+        await message.give_up(tx, run_id, [token_id])
+    for place in places:
+        for fact, given in await _fill(tx, *place):
+            await event.append(tx, [(run_id, "received", {**fact, "token": each}) for each, run_id in given.items()])
+            await event.notify(tx, tokens=given.values())
+
+
+async def _fill(
+    tx: Tx, environment_id: str, run_id: str, kind: MessageKind, name: str
+) -> list[tuple[dict[str, Any], _Given]]:
+    """Give a run's open waits what is there for them, the one that began first first. The topic is locked."""
+    filled: list[tuple[dict[str, Any], _Given]] = []
+    for token_id in await message.open_waits(tx, run_id, kind, name):
+        found = await message.first_for(tx, kind, token_id)
+        if found is not None:
+            given = await message.give(tx, environment_id, kind, found, [token_id])
+            filled.append(({"message": found, "kind": kind, "name": name}, given))
+    return filled
+
+
+async def _tell(tx: Tx, given: _Given, fact: dict[str, Any]) -> None:
+    """Wake the runs whose waiting is over, forks among them; hint to those that stayed with their workers. One whose
+    row somebody else has now is being suspended, and will see it, or is ending."""
+    if not given:
+        return
+    concerned = sorted({*given.values(), *await token.waiters(tx, list(given))})
+    states = await run.lock_free(tx, concerned)
+    woken = await wake_satisfied(tx, [run_id for run_id, state in states.items() if state.status == "waiting"])
+    await event.append(tx, [(run_id, "received", {**fact, "token": each}) for each, run_id in given.items()])
+    environments = {states[run_id].environment_id for run_id in woken}
+    await event.notify(tx, ready=environments, tokens=[each for each in concerned if each not in woken], runs=woken)
+
+
+def _topic(environment_id: str, run_id: str, kind: MessageKind, name: str) -> message.Topic:
+    return (environment_id, name) if kind == "event" else (run_id, f"{kind} {name}")
+
+
+# ── answers ──────────────────────────────────────────────────────────────────
+
+
+async def reply(tx: Tx, replies: Sequence[Answered]) -> None:
+    """Store what runs answer to updates; the first answer counts."""
+    for environment_id, run_id, given in replies:
+        await message.answer(tx, environment_id, run_id, [given])
+        await event.notify(tx, runs=[run_id])
+
+
+# ── read ─────────────────────────────────────────────────────────────────────
+
+
+async def get_event(db: Database, environment_id: str, event_id: str) -> Message:
+    """Raises NotFound (event-not-found)."""
+    async with db.read("event") as tx:
+        found = (await message.by_ids(tx, environment_id, "event", [event_id])).get(event_id)
+    if found is None:
+        raise NotFound(
+            f"there is no event {event_id[:80]!r} in this environment",
+            code="event-not-found",
+            hint="check the id; events are forgotten after the server's event_retention",
+            status=404,
+        )
+    return found
+
+
+async def list_events(
+    db: Database, environment_id: str, *, name: str | None = None, after: str | None = None, limit: int = 20
+) -> tuple[list[Message], str | None]:
+    """A page, newest first, and the cursor of the next one."""
+    return await _page(db, environment_id, "event", name=name, run_id=None, after=after, limit=limit)
+
+
+async def _page(
+    db: Database,
+    environment_id: str,
+    kind: MessageKind,
+    *,
+    name: str | None,
+    run_id: str | None,
+    after: str | None,
+    limit: int,
+) -> tuple[list[Message], str | None]:
+    limit = max(1, min(limit, MOST_ROWS))
+    async with db.read("list_messages") as tx:
+        found = await message.list_messages(
+            tx, environment_id, kind, name=name, run_id=run_id, after=after, limit=limit + 1
+        )
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+# ── refused ──────────────────────────────────────────────────────────────────
+
+
+def _check_events(events: Sequence[NewEvent]) -> None:
+    if not 0 < len(events) <= MOST_EVENTS:
+        raise _invalid(f"{len(events)} events", f"send 1 to {MOST_EVENTS} at once")
+    for given in events:
+        check_name("event", given.name)
+        check_data(given.data, f"the data of event {given.name!r}")
+        if given.id is not None:
+            check_id(given.id)
+
+
+def check_id(message_id: str) -> None:
+    """Raises ApiError (invalid-request)."""
+    if not 0 < len(message_id) <= LONGEST_ID or not message_id.isprintable():
+        raise _invalid(f"the id {message_id[:80]!r}", f"1 to {LONGEST_ID} printable characters")
+
+
+def check_data(data: bytes, what: str) -> None:
+    """Raises PayloadInvalid and PayloadTooLarge."""
+    check_size(data, what, LARGEST)
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise PayloadInvalid(f"{what} is no JSON: {error}", problems=[{"field": "", "reason": str(error)}]) from None
+
+
+def check_reply(given: Reply) -> None:
+    """Raises PayloadInvalid and PayloadTooLarge."""
+    check_data(given.value, f"the answer to update {given.update_id}")
+
+
+def _must_be_same(kept: Message, given: NewEvent) -> None:
+    if (kept.name, kept.data) != (given.name, given.data):
+        raise Conflict(
+            f"event {kept.id!r} was sent before, as {kept.name!r} with other data",
+            code="event-conflict",
+            hint="an id stands for one event: give another event another id",
+            status=409,
+        )
+
+
+def _invalid(what: str, hint: str) -> ApiError:
+    return ApiError(f"this cannot be sent: {what}", hint=hint, code="invalid-request", status=422)
