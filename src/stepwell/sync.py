@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
@@ -17,11 +17,14 @@ from stepwell.client.blocking import Stepwell
 from stepwell.client.blocking_handles import BatchHandle, RunHandle
 from stepwell.client.checks import epoch_seconds
 from stepwell.client.default import default_sync_client
-from stepwell.errors import RunFailed
+from stepwell.errors import EventTimeout, RunFailed
 from stepwell.model.child import ChildOutcome
 from stepwell.primitives.duration import seconds
 from stepwell.sdk.checkpoints import checked_checkpoint_name
+from stepwell.sdk.events import event_subscription
 from stepwell.sdk.fanout import check_map, fan_out
+from stepwell.sdk.messages import RAISE as RAISE_TIMEOUT
+from stepwell.sdk.messages import Message, message_of, of_a_run, wait_spec
 from stepwell.sdk.runtime import StepCall
 from stepwell.sdk.step import StepFields, make_step
 from stepwell.sdk.tokens import RAISE, Answer, TokenHandle, answer_of, outside, spec_of
@@ -34,6 +37,7 @@ __all__ = [
     "batch_trigger",
     "checkpoint",
     "create_token",
+    "event",
     "map",
     "sleep",
     "sleep_until",
@@ -105,6 +109,22 @@ def checkpoint(name: str, /, **data: Any) -> None:
     runtime = blocking_runtime("sync.checkpoint", "await checkpoint(...)")
     if runtime is not None:
         runtime.blocking(lambda: runtime.checkpoint(name, data))
+
+
+def event(
+    name: str,
+    *,
+    match: Mapping[str, Any] | None = None,
+    timeout: float | str | timedelta | None = None,
+    since: float | str | timedelta | None = None,
+    data: Any = None,
+    default: Any = RAISE_TIMEOUT,
+) -> Message[Any]:
+    """`stepwell.event`, without await; inside a `def` task only."""
+    runtime = of_a_run(blocking_runtime("sync.event", "await event(...)"), "sync.event", "client.send_event(...)")
+    spec = wait_spec(event_subscription(name, match, since), timeout)
+    closed = runtime.blocking(lambda: runtime.receive(f"event:{name}", spec))
+    return message_of(closed, f"event {name!r}", data, default, EventTimeout)
 
 
 @overload

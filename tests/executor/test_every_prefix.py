@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from stepwell.testing import answers, check_every_prefix_sync
+from stepwell.testing import answers, check_every_prefix_sync, sends
 from tests.executor.shapes.asking import ANSWERS
+from tests.executor.shapes.events import EVENTS
 from tests.executor.shapes.leaves import effects
 
 THEMES = [
@@ -17,6 +18,7 @@ THEMES = [
     "branches",
     "cancellation",
     "constructs",
+    "events",
     "functions",
     "guards",
     "nesting",
@@ -40,7 +42,7 @@ def shapes() -> list[Any]:
 
 @pytest.mark.parametrize(("task", "alike", "racing"), shapes())
 def test_a_run_comes_out_the_same_from_every_prefix_of_its_journal(task: Any, alike: Any, racing: bool) -> None:
-    with answers(ANSWERS):
+    with answers(ANSWERS), sends(events=EVENTS):
         result = check_every_prefix_sync(
             task,
             effects=effects,

@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from stepwell.cli import db, dead, demo, dev, doctor, keys, queues, runs, schedules, server, tokens, trigger, worker
+from stepwell.cli import (
+    db,
+    dead,
+    demo,
+    dev,
+    doctor,
+    events,
+    keys,
+    queues,
+    runs,
+    schedules,
+    server,
+    tokens,
+    trigger,
+    worker,
+)
 from stepwell.errors import ConfigError, StepwellError
 
 app = typer.Typer(
@@ -27,6 +42,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(dead.app, name="dead")
 app.add_typer(queues.app, name="queues")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(events.app, name="events")
 app.add_typer(schedules.app, name="schedules")
 app.command("server")(server.server)
 app.command("worker")(worker.worker)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from stepwell.client import dead, fleet, runs, schedules, tokens, triggering
+from stepwell.client import dead, events, fleet, runs, schedules, tokens, triggering
 from stepwell.client.async_lines import AsyncLines
 from stepwell.client.connection import find_connection
 from stepwell.client.dead import Choice
@@ -28,6 +28,7 @@ from stepwell.client.watching import Message, Seen, Watch
 from stepwell.model.child import ChildSpec
 from stepwell.primitives.duration import seconds
 from stepwell.protocol.dead import Dead, DeadLetter, GroupView, Redriven
+from stepwell.protocol.events import EventSent, SentEvent, SentEventList
 from stepwell.protocol.fleet import Health, QueueView, TaskView, WorkerView
 from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
 from stepwell.protocol.scheduling import Previewed, ScheduleView, TickView
@@ -128,6 +129,29 @@ class Stepwell:
     async def list_tokens(self, *, limit: int = 20, **choice: Unpack[TokenChoice]) -> TokenList:
         """One page of tokens, newest first."""
         return await self.ask(tokens.list_tokens(limit, choice))
+
+    async def send_event(self, name: str, data: Any = None, *, id: str | None = None) -> EventSent:  # noqa: A002
+        """Sends an event: to every run that waits for one that fits, and to the tasks that it starts.
+
+        id: your own, by which the same event is known when it is sent again (`duplicate` then); what came of it is
+        answered as it was. `received`: how many runs that waited have it, `runs`: what tasks made of it.
+
+        Raises:
+            Conflict: another event was sent under this id. PayloadTooLarge: its data is larger than 1 MB.
+        """
+        return await self.ask(events.send(name, data, id))
+
+    async def send_events(self, given: Iterable[Mapping[str, Any]]) -> list[EventSent]:
+        """Sends many, at most 1000, all or none: `[{"name": "order.paid", "data": {...}, "id": "..."}, ...]`."""
+        return await self.ask(events.send_many(given))
+
+    async def get_event(self, event_id: str) -> SentEvent:
+        """An event with its data, and what came of it."""
+        return await self.ask(events.retrieve(event_id))
+
+    async def list_events(self, *, limit: int = 20, name: str | None = None, after: str | None = None) -> SentEventList:
+        """One page of events, newest first; `after` is the cursor of the page before."""
+        return await self.ask(events.list_events(limit, name, after))
 
     async def queues(self) -> list[QueueView]:
         """The environment's queues, with what runs and waits in them."""

@@ -176,26 +176,16 @@ async def _one(
     fresh = {entry.seq: entry.key for _, _, entry, _ in entries}
     children: list[NewRun] = []
     asked: list[Asked] = []
-    tokens: list[tuple[str, str, str, str, TokenSpec]] = []
     permits: list[Change] = []
-    replies: list[messages.Answered] = []
-    given_up: list[messages.GivenUp] = []
+    tokens = _tokens(holder, write, fresh)
+    replies, given_up = _about_messages(holder, write, fresh)
     for spawn in write.spawns:
-        if spawn.seq in fresh and spawn.reply is not None:
-            messages.check_reply(spawn.reply)
-            replies.append((holder.environment_id, write.run_id, spawn.reply))
-        if spawn.seq in fresh and spawn.given_up is not None:
-            given_up.append((holder.environment_id, write.run_id, spawn.given_up))
         if spawn.seq in fresh and spawn.permit is not None:
             permits.append((holder.environment_id, write.run_id, spawn.permit))
         if spawn.seq in fresh and spawn.children:
             mine = _asked(holder, lineage[write.run_id], fresh[spawn.seq], spawn)
             children += await _children(tx, holder, mine)
             asked += mine
-        if spawn.seq in fresh and spawn.token is not None:
-            check_spec(spawn.token)
-            key = fresh[spawn.seq]
-            tokens.append((token_id(write.run_id, key), holder.environment_id, write.run_id, key, spawn.token))
     if asked:
         await check_depth(tx, write.run_id, lineage[write.run_id][1] + 1)
         if not await take_keys(tx, holder.environment_id, asked):
@@ -209,6 +199,34 @@ async def _one(
     plan.sums.update({(run_id, entry.seq): checksum for run_id, _, entry, checksum in entries})
     ends[write.run_id] = last
     return None
+
+
+def _tokens(
+    holder: Fenced, write: WriteJournal, fresh: Mapping[int, str]
+) -> list[tuple[str, str, str, str, TokenSpec]]:
+    """The tokens that the fresh entries, keys by seq, make. Raises what `check_spec` raises."""
+    tokens: list[tuple[str, str, str, str, TokenSpec]] = []
+    for spawn in write.spawns:
+        if spawn.seq in fresh and spawn.token is not None:
+            check_spec(spawn.token)
+            key = fresh[spawn.seq]
+            tokens.append((token_id(write.run_id, key), holder.environment_id, write.run_id, key, spawn.token))
+    return tokens
+
+
+def _about_messages(
+    holder: Fenced, write: WriteJournal, fresh: Mapping[int, str]
+) -> tuple[list[messages.Answered], list[messages.GivenUp]]:
+    """Answers to updates, and waits that are given up. Raises what `check_reply` raises."""
+    replies: list[messages.Answered] = []
+    given_up: list[messages.GivenUp] = []
+    for spawn in write.spawns:
+        if spawn.seq in fresh and spawn.reply is not None:
+            messages.check_reply(spawn.reply)
+            replies.append((holder.environment_id, write.run_id, spawn.reply))
+        if spawn.seq in fresh and spawn.given_up is not None:
+            given_up.append((holder.environment_id, write.run_id, spawn.given_up))
+    return replies, given_up
 
 
 def _checked(entry: Checkpoint) -> Checkpoint:

@@ -25,7 +25,7 @@ from stepwell.errors import ApiError, Conflict, NotFound, PayloadInvalid, Stepwe
 from stepwell.model.message import Message, MessageKind, NewEvent, Reply, Sent, Started
 from stepwell.model.token import TokenSpec
 from stepwell.model.trigger import TriggerRequest
-from stepwell.primitives.ids import new_id
+from stepwell.primitives.ids import derived_id, new_id
 from stepwell.storage import event, message, run, token
 from stepwell.storage.database import Database, Tx
 
@@ -43,14 +43,17 @@ _Given = dict[str, str]  # runs, by the tokens that a message has completed
 # ── events ───────────────────────────────────────────────────────────────────
 
 
-async def send_events(db: Database, environment_id: str, events: Sequence[NewEvent]) -> list[Sent]:
-    """All of them or none, in this order. One whose id was sent before is answered as it was then.
+async def send_events(
+    db: Database, environment_id: str, events: Sequence[NewEvent], *, request_key: str | None = None
+) -> list[Sent]:
+    """All of them or none, in this order. One whose id was sent before is answered as it was then; so are those without
+    an id when the same request comes again, its reply having been lost.
 
     Raises ApiError (invalid-request), PayloadInvalid, PayloadTooLarge, and Conflict (event-conflict) for an id that was
     sent with something else.
     """
     _check_events(events)
-    ids = [given.id or new_id("event") for given in events]
+    ids = [given.id or _new_id(environment_id, "event", request_key, place) for place, given in enumerate(events)]
 
     async def body(tx: Tx) -> list[Sent]:
         first = dict(zip(reversed(ids), reversed(events), strict=True))
@@ -77,6 +80,11 @@ async def send_events(db: Database, environment_id: str, events: Sequence[NewEve
         return sent
 
     return await db.transact("send_events", body)
+
+
+def _new_id(environment_id: str, kind: MessageKind, request_key: str | None, place: int) -> str:
+    """The same one each time for the same request."""
+    return new_id(kind) if request_key is None else derived_id(kind, environment_id, f"{request_key}:{place}")
 
 
 async def _start_tasks(tx: Tx, environment_id: str, event_id: str, name: str, data: bytes) -> None:

@@ -182,8 +182,8 @@ async def _close(
 
 
 async def _tell(tx: Tx, closed: Mapping[str, str | None], states: Mapping[str, Any], fact: dict[str, Any]) -> None:
-    """Wake the suspended runs among those locked whose waiting is over, and hint to those that stayed. Also where nothing
-    was closed: who was first found these runs locked, and passed over them."""
+    """Wake the suspended runs among those locked whose waiting is over, and hint to those that stayed. Also where
+    nothing was closed: who was first found these runs locked, and passed over them."""
     if not closed and not states:
         return
     late = [run_id for run_id in await token.waiters(tx, list(closed)) if run_id not in states]

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stepwell.protocol import dead, fleet, frames, runs, scheduling, tokens, triggering
+from stepwell.protocol import dead, events, fleet, frames, runs, scheduling, tokens, triggering
 from stepwell.protocol.wire import Id, Message
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -548,6 +548,32 @@ CANCEL_TOKEN = Operation(
     response=tokens.TokenDetail,
     errors=("token-not-found", "token-closed"),
 )
+SEND_EVENTS = Operation(
+    name="events.send",
+    method="POST",
+    path="/api/v1/events",
+    summary="Send events: to every run that waits for one that fits, and to the tasks that they start.",
+    request=events.SendEvents,
+    response=events.EventsSent,
+    errors=("payload-invalid", "payload-too-large", "event-conflict"),
+    max_body=11 * MIB,
+)
+LIST_EVENTS = Operation(
+    name="events.list",
+    method="GET",
+    path="/api/v1/events",
+    summary="Events that were sent, newest first.",
+    query=events.SentEventQuery,
+    response=events.SentEventList,
+)
+GET_EVENT = Operation(
+    name="events.retrieve",
+    method="GET",
+    path="/api/v1/events/{event_id}",
+    summary="An event with its data, and what came of it.",
+    response=events.SentEvent,
+    errors=("event-not-found",),
+)
 TOKEN_CLAIMS = Operation(
     name="auth.claims",
     method="POST",
@@ -657,6 +683,9 @@ OPERATIONS: tuple[Operation, ...] = (
     COMPLETE_TOKEN,
     CALLBACK_TOKEN,
     CANCEL_TOKEN,
+    SEND_EVENTS,
+    LIST_EVENTS,
+    GET_EVENT,
     TOKEN_CLAIMS,
     CREATE_PUBLIC_TOKEN,
     HEARTBEAT,

@@ -16,6 +16,7 @@ from stepwell.server.gateway import Gateway
 from stepwell.server.hints import Hints
 from stepwell.server.settings import Settings
 from stepwell.server.triggers import Triggers
+from stepwell.services.event_pruner import EventPruner
 from stepwell.services.notices import notice_services
 from stepwell.services.runner import every_service, running
 from stepwell.services.service import Service
@@ -73,7 +74,11 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
 
 def _services(settings: Settings) -> list[Service]:
     public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
-    return [*every_service(), *notice_services(settings.notices, public_url, settings.notice_lead)]
+    return [
+        *every_service(),
+        EventPruner(settings.event_retention),
+        *notice_services(settings.notices, public_url, settings.notice_lead),
+    ]
 
 
 def _listen(announcer: Announcer, listener: Listener, gateway: Gateway, hints: Hints) -> None:

@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cancel_grace: what a canceled run has for its clean-up, unless its task or the call says otherwise.
     public_url: where people's browsers reach the server, for the links in notices; None: where it listens.
     notices: who is told of a new token; notice_lead: how long before its timeout they are reminded of it, 0 for never.
+    event_retention: how long events are kept after they were sent, for runs that begin to wait for one later.
     max_payload: of one run's payload. auto_migrate: apply missing migrations at start (development).
     drain: seconds between "not ready" and closing, for a load balancer to notice; shutdown: for requests to end.
     """
@@ -42,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str | None = None
     notices: tuple[Target, ...] = ()
     notice_lead: float = 3600.0
+    event_retention: float = 7 * 86_400.0
     max_payload: int = 10 * 1024 * 1024
     auto_migrate: bool = False
     drain: float = 0.0
@@ -68,7 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("setting notices: two of them go to the same address", hint="make one of them")
 
 
-DURATIONS = frozenset({"lease", "heartbeat", "sweep", "poll", "cancel_grace", "drain", "shutdown", "notice_lead"})
+DURATIONS = frozenset(
+    {"lease", "heartbeat", "sweep", "poll", "cancel_grace", "drain", "shutdown", "notice_lead", "event_retention"}
+)
 KEYS = frozenset(Settings.__struct_fields__)
 
 

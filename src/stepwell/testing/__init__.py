@@ -15,6 +15,7 @@ from stepwell.testing.running import (
     run_task,
     run_task_sync,
 )
+from stepwell.testing.sending import sends
 
 __all__ = [
     "NOBODY",
@@ -26,6 +27,7 @@ __all__ = [
     "check_every_prefix_sync",
     "run_task",
     "run_task_sync",
+    "sends",
 ]
 
 # Lives that "died" are never unwound, not even when the interpreter ends: their `finally` blocks are the user's code.

@@ -23,9 +23,8 @@ from stepwell.primitives.ids import derived_id
 from stepwell.protocol.frames import LogRecord, Spawn, StartAttempt
 from stepwell.sdk import registry
 from stepwell.testing.permits import Change, Permits
-from stepwell.testing.tokens import Tokens
+from stepwell.testing.tokens import STARTED_AT, Tokens
 
-STARTED_AT = 1_700_000_000.0  # when every run under test begins, by its own clock
 RUN_ID = "run_01hf2gtrr00000000000000000"
 
 
@@ -104,7 +103,9 @@ class TestPort:
             now = self._world.clock.now()
             self._world.permits.change(self._run.id, now, spawn.permit)
             self._run.permits.append((spawn.seq, now, spawn.permit))
-        else:
+        elif spawn.given_up is not None:
+            self._world.tokens.give_up(spawn.given_up)
+        elif spawn.children:
             self._world.spawn(self._run, key, spawn.children)
 
     def await_children(self, spawn_keys: Sequence[str]) -> None:
@@ -272,7 +273,7 @@ class World:
     def copy(self, run: Run, entries: int) -> Run:
         """The same run as it was when it had so many entries, in this world."""
         journal = run.journal[:entries]
-        self.tokens.forget_but(run.id, {entry.key for entry in journal})
+        self.tokens.forget_but(run.id, {entry.key: entry.outcome for entry in journal})
         self.clock.set_to(journal[-1].at if journal else STARTED_AT)  # it died and came back in no time
         attempt = max((entry.attempt for entry in journal), default=1)
         permits = [change for change in run.permits if change[0] < entries]

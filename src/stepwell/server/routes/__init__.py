@@ -8,6 +8,7 @@ from stepwell.protocol.operations import Operation
 from stepwell.server.routes import (
     batches,
     dead,
+    events,
     health,
     history,
     public_tokens,
@@ -33,5 +34,6 @@ HANDLERS: Mapping[Operation, Handler] = {
     **schedules.HANDLERS,
     **workers.HANDLERS,
     **tokens.HANDLERS,
+    **events.HANDLERS,
     **public_tokens.HANDLERS,
 }
