@@ -33,6 +33,7 @@ from stepwell.engine import (
     handover,
     heartbeat,
     logs,
+    messages,
     metadata,
     notices,
     observe,
@@ -52,9 +53,11 @@ from stepwell.engine import (
 from stepwell.engine.checkpoint import write_journal
 from stepwell.errors import Conflict, NotFound
 from stepwell.model.child import TriggerOptions
+from stepwell.model.message import EventTrigger, NewEvent, Subscription
 from stepwell.model.notice import Notice
 from stepwell.model.permit import PermitChange, Terms
 from stepwell.model.schedule import ScheduleDeclaration
+from stepwell.model.task import Manifest, TaskDeclaration
 from stepwell.model.timetable import timetable
 from stepwell.model.token import TokenSpec, token_id
 from stepwell.model.trigger import TriggerRequest
@@ -62,7 +65,7 @@ from stepwell.model.wait import Wait
 from stepwell.protocol.frames import Finish, LogRecord, Release, SetMetadata, Spawn, Suspend, WriteJournal, WriteLogs
 from stepwell.storage import crashpoints
 from stepwell.storage.database import Database
-from tests.engine.world import FAILURE, LEASE, World, entry, hello, spawn
+from tests.engine.world import FAILURE, LEASE, MANIFEST, World, entry, hello, spawn
 
 PHASES = ("before", "after_exec", "after_commit")
 KEY = "/|map#0"
@@ -269,6 +272,42 @@ async def answered(life: Life) -> None:
         assert (await tokens.get(life.db, life.world.environment_id, life.known[name])).status == status
 
 
+async def listened(life: Life) -> None:
+    """A run that waits for an event, one that has begun to, and a task that the event starts."""
+    manifest = Manifest(tasks=(*MANIFEST.tasks, TaskDeclaration("starts", on=(EventTrigger("paid"),))))
+    await life.world.join(f"starter-of-{life.slug}", manifest)
+    for name in ("suspended", "hot"):
+        run_id, epoch = life.lease(name)
+        ask = Spawn(0, [], TokenSpec(subscription=Subscription("event", "paid", match=b'{"n":1}')))
+        frame = WriteJournal(run_id, epoch, [entry(0, "/|event:paid#0", kind="token")], [ask])
+        await life.must(write_journal(life.db, life.worker, [frame]))
+        life.known[f"{name} wait"] = token_id(run_id, "/|event:paid#0")
+    wait = Wait("/|event:paid.answer#0", "token", token_id=life.known["suspended wait"])
+    await life.must(suspend.suspend(life.db, life.worker, [Suspend(*life.lease("suspended"), [wait])]))
+
+
+async def happened(life: Life) -> None:
+    event = NewEvent("paid", b'{"n":1}', id="e1")
+    [sent] = await messages.send_events(life.db, life.world.environment_id, [event])
+    assert sent.message.received == 2
+    await life.expect("suspended", "queued")
+    [started] = sent.message.started
+    assert started.run_id is not None
+    assert await life.world.status(started.run_id) == "queued"
+    places = [(life.known[name], life.known[f"{name} wait"]) for name in ("suspended", "hot")]
+    assert {each.status for each in (await tokens.closed_tokens(life.db, places)).values()} == {"completed"}
+
+
+async def over_and_forgotten(life: Life) -> None:
+    run_id, epoch = life.lease("hot")
+    ceased = Spawn(1, [], given_up=life.known["hot wait"])
+    frame = WriteJournal(run_id, epoch, [entry(1, "/|event:paid.answer#0", kind="answer")], [ceased])
+    await life.must(write_journal(life.db, life.worker, [frame]))
+    await messages.prune(life.db, 0.0)
+    page, _ = await messages.list_events(life.db, life.world.environment_id)
+    assert page == []
+
+
 async def announced(life: Life) -> None:
     made, _ = await tokens.create(life.db, life.world.environment_id, TokenSpec(), request_key="announced")
     life.known["announced"] = made.id
@@ -410,6 +449,15 @@ CHAPTERS: tuple[Chapter, ...] = (
         answered,
     ),
     (lambda life: life.say_hello(), announced, planned, taken, tried_to_deliver),
+    (
+        lambda life: life.say_hello(),
+        lambda life: life.trigger("suspended"),
+        lambda life: life.trigger("hot"),
+        lambda life: life.claim("suspended", "hot"),
+        listened,
+        happened,
+        over_and_forgotten,
+    ),
     (lambda life: life.say_hello(), scheduled, ticked, stopped_and_made_up_for, unscheduled),
     (
         lambda life: life.say_hello(),

@@ -12,10 +12,10 @@ import pytest
 
 import stepwell
 from stepwell.sdk import registry
-from stepwell.testing import NOBODY, answers, check_every_prefix
+from stepwell.testing import NOBODY, answers, check_every_prefix, sends
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["tasks", "steps", "triggering", "admission", "errors", "limits", "tokens", "approvals"]
+PAGES = ["tasks", "steps", "triggering", "admission", "errors", "limits", "tokens", "approvals", "events"]
 
 
 @pytest.fixture(params=PAGES)
@@ -80,3 +80,15 @@ def test_the_reference_names_everything_that_is_public() -> None:
     reference = (DOCS / "reference" / "python.md").read_text()
     assert [name for name in stepwell.__all__ if not re.search(rf"\b{name}\b", reference)] == []
     assert [name for name in stepwell.sync.__all__ if not re.search(rf"\b{name}\b", reference)] == []
+
+
+async def test_the_events_of_the_guide_are_matched_given_once_and_time_out(tmp_path: Path) -> None:
+    tasks = run_page("events", tmp_path)
+    paid = [("order.paid", {"order": {"id": n}, "amount": n * 10}) for n in (1, 2)]
+    with sends(events=[*paid, ("order.canceled", {"order": {"id": 3}})]):
+        assert (await check_every_prefix(tasks["ship"], 2)).value == "20 paid, shipped"
+        assert (await check_every_prefix(tasks["ship"], 4)).value == "given up"
+        assert (await check_every_prefix(tasks["two_payments"])).value == [10, 20]
+        assert (await check_every_prefix(tasks["paid_or_canceled"], 3)).value == "order.canceled"
+    [welcome] = [each for each in registry.manifest().tasks if each.id == "welcome"]
+    assert [(each.name, each.match) for each in welcome.on] == [("order.placed", {"country": "FR"})]

@@ -70,6 +70,7 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
         batch = (await tenant.http.post("/api/v2/tasks/batch", json={"items": [{"task": "greet"}]})).json()
         schedule = (await tenant.http.post("/api/v1/schedules", json={"task": "greet", "every": "1h"})).json()
         token = (await tenant.http.post("/api/v1/waitpoints/tokens", json={})).json()
+        event = (await tenant.http.post("/api/v1/events", json={"name": "greeted"})).json()["data"][0]
         answered = 0
         for operation in OPERATIONS:
             if operation.method != "GET" or operation.response is None:
@@ -80,6 +81,7 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
                 "batch_id": batch["id"],
                 "schedule_id": schedule["id"],
                 "token_id": token["id"],
+                "event_id": event["id"],
             }
             path = operation.url(**{name: parameters[name] for name in operation.parameters})
             answer = await tenant.http.get(path)

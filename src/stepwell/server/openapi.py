@@ -31,6 +31,7 @@ STATUS_OF_CODE = {
     "scope-unknown": "400",
     "token-not-found": "404",
     "token-closed": "409",
+    "event-conflict": "409",
     "schema-invalid": "422",
     "length-required": "411",
     "signature-invalid": "401",

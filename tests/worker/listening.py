@@ -1,0 +1,50 @@
+"""Tasks that wait for events or are started by them, for the tests with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from stepwell import event, step, task
+from stepwell.errors import EventTimeout
+
+
+@step
+async def pid() -> int:
+    return os.getpid()
+
+
+@task
+async def three_payments(order: int) -> list[Any]:
+    told: list[Any] = []
+    for _ in range(3):
+        paid = await event("order.paid", match={"order": order}, timeout="14d")
+        told.append([paid.id, paid.data["amount"]])
+        await pid()
+    return told
+
+
+@task
+async def paid_or_not() -> str:
+    try:
+        return (await event("order.paid", timeout="14d")).id
+    except EventTimeout:
+        return "timeout"
+
+
+@task
+async def given_up_and_taken_up() -> list[Any]:
+    told: list[Any] = []
+    try:
+        async with asyncio.timeout(1):
+            await event("order.paid")
+    except TimeoutError:
+        told.append("gave up")
+    told.append((await event("order.paid")).id)
+    return told
+
+
+@task(on=event("order.placed", match={"country": "FR"}))
+async def welcome(order: dict[str, Any]) -> str:
+    return f"bienvenue, {order['customer']}"

@@ -1,0 +1,114 @@
+"""Events with the real server, worker and Postgres: nothing is held while a run waits, and no event is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from stepwell.engine import messages
+from stepwell.model.message import NewEvent
+from stepwell.storage.database import Database
+from tests.stack import MakeStack, Stack, completed, until
+
+LISTENING = "tests/worker/listening.py"
+pytestmark = pytest.mark.timeout(120)
+
+
+async def until_listening(stack: Stack, run_id: str, waits: int = 1) -> None:
+    await until(lambda: stack.value("select count(*) = $2 from token where run_id = $1", run_id, waits))
+
+
+async def until_waiting(stack: Stack, run_id: str) -> None:
+    await until(lambda: stack.value("select status = 'waiting' from run where id = $1", run_id))
+
+
+async def test_events_sent_while_everything_is_dead_are_received_in_order(
+    make_stack: MakeStack, database: Database
+) -> None:
+    stack = make_stack(LISTENING)
+    async with stack.client() as client:
+        run = await client.trigger("three-payments", {"order": 7})
+        environment = await stack.value("select environment_id from run where id = $1", run.id)
+        for number in range(3):
+            await until_listening(stack, run.id, number + 1)
+            if number:
+                await until_waiting(stack, run.id)
+            stack.workers[-1].kill_executors()
+            stack.workers[-1].kill()
+            for order in (8, 7):
+                data = json.dumps({"order": order, "amount": number}).encode()
+                await messages.send_events(database, environment, [NewEvent("order.paid", data, f"{order}-{number}")])
+            stack.add_worker(LISTENING)
+        assert await completed(client, run.id) == [[f"7-{number}", number] for number in range(3)]
+
+
+async def test_an_event_that_comes_at_once_finds_the_run_still_there(make_stack: MakeStack) -> None:
+    stack = make_stack(LISTENING)
+    async with stack.client() as client:
+        early = await client.trigger("paid-or-not", {})
+        await client.send_event("order.paid", id="first")
+        assert await completed(client, early.id) == "first"
+        late = await client.trigger("paid-or-not", {})
+        await until_waiting(stack, late.id)
+        sent = await client.send_event("order.paid", id="second")
+        assert sent.received == 1
+        assert await completed(client, late.id) == "second"
+
+
+async def test_two_weeks_without_an_event_are_a_timeout(make_stack: MakeStack) -> None:
+    stack = make_stack(LISTENING)
+    async with stack.client() as client:
+        run = await client.trigger("paid-or-not", {})
+        await until_waiting(stack, run.id)
+        await stack.rows("update token set timeout_at = now()")
+        assert await completed(client, run.id) == "timeout"
+
+
+async def test_a_wait_that_was_given_up_leaves_its_event_to_the_next(make_stack: MakeStack) -> None:
+    stack = make_stack(LISTENING)
+    async with stack.client() as client:
+        run = await client.trigger("given-up-and-taken-up", {})
+        await until_listening(stack, run.id, 2)
+        await client.send_event("order.paid", id="late")
+        assert await completed(client, run.id) == ["gave up", "late"]
+        assert await stack.rows("select status from token where run_id = $1 order by number", run.id) == [
+            ("canceled",),
+            ("completed",),
+        ]
+
+
+async def test_each_event_starts_its_task_once_by_the_command_line_too(make_stack: MakeStack) -> None:
+    stack = make_stack(LISTENING)
+
+    async def stepwell(*words: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "stepwell.cli", "events", *words),
+            env={**os.environ, "STEPWELL_URL": stack.server.url, "STEPWELL_API_KEY": stack.key},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    async with stack.client() as client:
+        order = json.dumps({"country": "FR", "customer": "Ada"})
+        code, out, err = await stepwell("send", "order.placed", "--data", order, "--id", "o1")
+        assert code == 0, err
+        run_id = out.split("welcome: ")[1].strip()
+        assert await completed(client, run_id) == "bienvenue, Ada"
+        code, again, _ = await stepwell("send", "order.placed", "--data", order, "--id", "o1")
+        assert (code, "was sent before" in again, run_id in again) == (0, True, True)
+        code, out, _ = await stepwell("send", "order.placed", "--data", '{"country": "DE"}', "--json")
+        assert (code, json.loads(out)["runs"]) == (0, [])
+        code, out, _ = await stepwell("list", "--json")
+        assert [each["name"] for each in json.loads(out)] == ["order.placed", "order.placed"]
+        code, out, _ = await stepwell("show", "o1")
+        assert (code, "Ada" in out, run_id in out) == (0, True, True)
+        code, _, err = await stepwell("show", "none")
+        assert (code, "error[event-not-found]" in err) == (1, True)
+        assert await stack.value("select count(*) from run") == 1
