@@ -128,7 +128,7 @@ async def subscribe(
 ) -> None:
     """Make tokens of runs, as (id, environment, run, key, spec), and complete those for which there is a message; close
     those that their runs have given up. Their leases are locked."""
-    awaited = [
+    awaited: list[tuple[str, str, MessageKind, str]] = [
         (env, run_id, spec.subscription.kind, spec.subscription.name)
         for _, env, run_id, _, spec in tokens
         if spec.subscription is not None

@@ -104,7 +104,7 @@ def triggers_of(owner: str, given: Trigger | Sequence[Trigger] | None) -> tuple[
 
 
 def _trigger(owner: str, given: Any) -> EventTrigger:
-    if type(given) is not CoroutineType or given.cr_code is not _CODE or getcoroutinestate(given) != CORO_CREATED:
+    if not _is_call(given):
         raise ConfigError(f"{owner} got on={described(given)}", hint='write on=event("order.paid")')
     said: dict[str, Any] = given.cr_frame.f_locals if given.cr_frame is not None else {}
     given.close()
@@ -114,6 +114,11 @@ def _trigger(owner: str, given: Any) -> EventTrigger:
     name = checked_message_name(f"{owner}: event", said["name"])
     match = said["match"]
     return EventTrigger(name, _plain(_encoded(_checked_match(name, match))) if match else {})
+
+
+def _is_call(given: Any) -> bool:
+    kind: Any = type(given)  # pyright: ignore[reportUnknownVariableType]
+    return kind is CoroutineType and given.cr_code is _CODE and getcoroutinestate(given) == CORO_CREATED
 
 
 def _checked_match(name: str, match: Any) -> Mapping[str, Any]:
