@@ -76,6 +76,7 @@ def _leased(new: NewRun, begun: Begun, started_at: float, declared_at: datetime)
         max_attempts=new.max_attempts,
         max_duration=new.max_duration,
         executed=0.0,
+        executed_in_attempt=0.0,
         cancel_grace=None,
         tags=list(new.tags),
         metadata=new.metadata,
