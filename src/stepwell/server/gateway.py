@@ -67,6 +67,10 @@ class Gateway:
     def workers(self) -> int:
         return len(self._connections)
 
+    def is_held(self, environment_id: str, run_id: str) -> bool:
+        """Whether a worker that is connected here has the run: as far as is known here, it has not ended."""
+        return any(run_id in each.held and each.environment_id == environment_id for each in self._connections.values())
+
     async def serve(self, websocket: WebSocket, environment: Environment) -> None:
         """One worker, from its hello to the end of its connection."""
         await websocket.accept()
@@ -196,7 +200,10 @@ class Gateway:
 
     def _committed(self, connection: Connection, frame: Written) -> None:
         """Who watches the run here sees each entry and line; what else follows from it is announced by its commit."""
-        if isinstance(frame, ENDINGS) and connection.held.get(frame.run_id) == frame.epoch:
+        if not isinstance(frame, ENDINGS):
+            self._hints.announce_entry(frame.run_id)
+            return
+        if connection.held.get(frame.run_id) == frame.epoch:
             del connection.held[frame.run_id]
         self._hints.announce([frame.run_id])
 

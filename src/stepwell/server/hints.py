@@ -12,24 +12,33 @@ class Hints:
 
     def __init__(self, poll: float) -> None:
         self._poll = poll
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, dict[asyncio.Event, bool]] = {}  # whether it is to be woken by entries too
 
     @contextmanager
-    def watching(self, run_id: str) -> Generator[Hint]:
-        """Notes every hint about the run from here on, so that none is lost between looking and waiting."""
+    def watching(self, run_id: str, *, entries: bool = True) -> Generator[Hint]:
+        """Notes every hint about the run from here on, so that none is lost between looking and waiting.
+
+        entries: also of what the run writes while it executes.
+        """
         event = asyncio.Event()
-        events = self._waiting.setdefault(run_id, set())
-        events.add(event)
+        events = self._waiting.setdefault(run_id, {})
+        events[event] = entries
         try:
             yield Hint(event, self._poll)
         finally:
-            events.discard(event)
+            del events[event]
             if not events:
                 self._waiting.pop(run_id, None)
 
     def announce(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             for event in self._waiting.get(run_id, ()):
+                event.set()
+
+    def announce_entry(self, run_id: str) -> None:
+        """The run wrote something, and goes on."""
+        for event, entries in self._waiting.get(run_id, {}).items():
+            if entries:
                 event.set()
 
     def announce_all(self) -> None:

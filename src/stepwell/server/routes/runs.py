@@ -66,12 +66,17 @@ async def list_runs(call: Call) -> RunList:
 
 
 async def result(call: Call) -> Result:
-    """Holds the answer up to `wait` seconds. A hint of the run's end is followed by a look, so none is missed."""
+    """Holds the answer up to `wait` seconds. A hint of the run's end is followed by a look, so none is missed.
+
+    While a worker here has the run, the first look waits for a hint too.
+    """
     run_id = call.parameters["run_id"]
     tagged = TAGGED in (call.header("accept") or "")
     patience = min(max(call.query.wait, 0.0), LONGEST_WAIT)
     deadline = time.monotonic() + patience
-    with call.backend.hints.watching(run_id) as hint:
+    with call.backend.hints.watching(run_id, entries=False) as hint:
+        if patience and call.backend.gateway.is_held(call.environment_id, run_id):
+            await hint.wait(patience)
         while True:
             outcome = await observe.outcome(call.backend.db, call.environment_id, run_id)
             if is_terminal(outcome.status):
