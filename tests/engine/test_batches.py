@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
 from stepwell.engine import annotate, batches, cancel, environments, logs, metadata, observe
+from stepwell.engine.alike import Alike
 from stepwell.errors import ApiError, ConfigError, Conflict, LeaseLost, LimitExceeded, NotFound, PayloadInvalid
+from stepwell.model.child import TriggerOptions
 from stepwell.model.run import RunFilter
 from stepwell.model.trigger import TriggerRequest
 from stepwell.protocol.frames import LogRecord, SetMetadata, WriteLogs
@@ -41,6 +46,73 @@ async def test_a_refused_item_is_recorded_and_stops_no_other(world: World) -> No
     await world.finish(attempt, output=b"1")
     done = await batches.get(world.db, world.environment_id, batch.batch_id)
     assert (done.status, done.completed_at is not None) == ("partial_failed", True)
+
+
+def alike(*payloads: bytes, first: int = 0, task: str = "plain", **options: Any) -> Alike:
+    request = TriggerRequest(task, payloads[0], options=TriggerOptions(**options), trigger_function="batchTrigger")
+    return Alike(request, range(first, first + len(payloads)), payloads)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"priority": 3, "tags": ("a", "b"), "metadata": b"{}", "ttl": 60.0, "max_attempts": 2},
+        {"delay": 60.0, "max_duration": 5.0, "test": True},
+        {"concurrency_key": "k", "queue": "wide"},
+    ],
+)
+async def test_items_that_are_alike_become_what_they_would_become_one_by_one(
+    world: World, options: dict[str, Any]
+) -> None:
+    given = alike(b'{"n": 1}', b"", b'{"n": 3}', **options)
+    kinds: list[list[Any]] = []
+    for items in (given, given.one_by_one("")):
+        batch = await batches.create(world.db, world.environment_id, 3)
+        progress = await batches.add_items(world.db, world.environment_id, batch.batch_id, items)
+        assert (progress.accepted, progress.deduplicated, progress.sealed) == (3, 0, True)
+        found, listed = await batches.listed(world.db, world.environment_id, batch.batch_id)
+        assert (found.accepted, found.refused, [each.index for each in listed]) == (3, 0, [0, 1, 2])
+        details = [await observe.get_run(world.db, world.environment_id, each.run_id or "") for each in listed]
+        numbers = [await world.sql("SELECT number FROM run WHERE id = $1", each.run.id) for each in details]
+        assert numbers == sorted(numbers)
+        own = {"id": "", "root_id": "", "batch_id": "", "created_at": None, "updated_at": None}
+        own |= {"delayed_until": details[0].run.delayed_until is None, "expires_at": details[0].run.expires_at is None}
+        kinds.append([(replace(each.run, **own), each.payload, await world.kinds(each.run.id)) for each in details])
+        waiting = await world.sql("SELECT count(*) FROM delayed")
+        assert bool(waiting[0][0]) == ("delay" in options)
+    assert kinds[0] == kinds[1]
+    await world.check()
+
+
+async def test_one_refused_among_items_that_are_alike_stops_no_other(world: World) -> None:
+    batch = await batches.create(world.db, world.environment_id, 3)
+    given = alike(b"{}", b"no JSON", b"{}")
+    assert (await batches.add_items(world.db, world.environment_id, batch.batch_id, given)).sealed
+    _, listed = await batches.listed(world.db, world.environment_id, batch.batch_id)
+    assert [each.error_code for each in listed] == [None, "payload-invalid", None]
+    assert len(await world.claim(10)) == 2
+    await world.check()
+
+
+async def test_items_that_are_alike_and_come_again_make_no_second_run(world: World) -> None:
+    batch = await batches.create(world.db, world.environment_id, 5)
+    add = partial(batches.add_items, world.db, world.environment_id, batch.batch_id)
+    assert (await add(alike(b"{}", b"{}", b"{}"))).accepted == 3
+    progress = await add(alike(b"{}", b"{}", b"{}", first=2))
+    assert (progress.accepted, progress.deduplicated, progress.sealed) == (2, 1, True)
+    await asyncio.gather(*(add(alike(b"{}", b"{}", first=start)) for start in range(4)))
+    assert (await batches.get(world.db, world.environment_id, batch.batch_id)).accepted == 5
+    assert len(await world.claim(10)) == 5
+    with pytest.raises(ApiError, match="index 5 in a batch of 5"):
+        await add(alike(b"{}", b"{}", first=4))
+    await world.check()
+
+
+async def test_items_that_are_alike_of_a_task_that_nobody_has_are_all_refused(world: World) -> None:
+    batch = await batches.create(world.db, world.environment_id, 2)
+    await batches.add_items(world.db, world.environment_id, batch.batch_id, alike(b"{}", b"{}", task="nobody"))
+    assert (await batches.get(world.db, world.environment_id, batch.batch_id)).status == "aborted"
 
 
 async def test_a_batch_whose_items_were_all_refused_is_aborted(world: World) -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
 
-from stepwell.engine import batches, finish, trigger
+from stepwell.engine import batches, finish, handover, trigger
+from stepwell.engine.alike import Alike
 from stepwell.engine.checkpoint import write_journal
 from stepwell.model.trigger import TriggerRequest
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import Finish, StartAttempt, WriteJournal
 from stepwell.storage import database, statements
-from tests.engine.world import World, entry
+from tests.engine.world import LEASE, World, entry
 
 # What runs for each run or each step. Every other statement runs for what is unusual.
 HOT = (
     ("run", "insert"),
+    ("run", "insert_alike"),
+    ("run", "begin"),
     ("ready", "claim"),
     ("checkpoint", "append"),
     ("run", "complete"),
@@ -37,7 +41,15 @@ HOT = (
     ("wait", "satisfied"),
 )
 TABLES = ("run", "ready", "lease", "attempt", "checkpoint", "event", "wait", "task", "queue", "request_key")
-NOTHING: dict[str, Any] = {"text": "", "bool": False, "int4": 1, "int8": 1, "float8": 1.0}
+NOTHING: dict[str, Any] = {
+    "text": "",
+    "bytea": b"",
+    "bool": False,
+    "int4": 1,
+    "int8": 1,
+    "float8": 1.0,
+    "timestamptz": datetime(2026, 1, 1, tzinfo=UTC),
+}
 
 
 @pytest.fixture
@@ -94,6 +106,18 @@ async def test_the_items_of_a_batch_take_so_many_round_trips_however_many_they_a
     made = await batches.create(world.db, world.environment_id, 1000)
     given: list[batches.Item] = [(index, "plain", request) for index, request in enumerate(requests(1000))]
     assert await counted(trips, batches.add_items(world.db, world.environment_id, made.batch_id, given)) <= 8
+
+
+async def test_items_that_are_alike_take_fewer(world: World, trips: list[str]) -> None:
+    made = await batches.create(world.db, world.environment_id, 1000)
+    alike = Alike(TriggerRequest("plain"), range(1000), [b"{}"] * 1000)
+    assert await counted(trips, batches.add_items(world.db, world.environment_id, made.batch_id, alike)) <= 6
+
+
+async def test_a_run_handed_over_takes_one_round_trip(world: World, trips: list[str]) -> None:
+    await finish_all(world, [await world.started()])
+    begun = handover.trigger_for(world.db, world.environment_id, requests(1)[0], world.worker, LEASE)
+    assert await counted(trips, begun) == 1
 
 
 async def test_a_resumed_run_takes_one_more_round_trip_for_its_journal(world: World, trips: list[str]) -> None:

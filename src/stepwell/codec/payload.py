@@ -47,7 +47,7 @@ def to_plain(packet: Packet) -> Any:
         tree = from_text(packet.data)
         if packet.type == SUPERJSON:
             return superjson.to_plain(tree)
-        return plain(tree) if packet.type == TAGGED else _flat_enough(tree)
+        return plain(tree) if packet.type == TAGGED else _flat_enough(tree, packet.data)
     except (CheckpointError, superjson.NotSuperJson, RecursionError) as error:
         raise PayloadInvalid(f"payload is not {packet.type}: {error}", hint="send valid JSON in UTF-8") from error
 
@@ -91,8 +91,10 @@ def _text(data: bytes) -> str:
         raise PayloadInvalid(f"payload is not {TEXT}: {error}", hint="send text in UTF-8") from error
 
 
-def _flat_enough(tree: Any) -> Any:
+def _flat_enough(tree: Any, text: bytes) -> Any:
     """The tree itself, if whoever walks it next can do so without running out of stack."""
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return tree
     level = [tree]
     for _ in range(MAX_DEPTH + 1):
         level = [part for each in level for part in _parts(each)]

@@ -79,6 +79,20 @@ def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[
     return admitted, {task_id: found.updated_at for task_id, found in tasks.items()}
 
 
+async def admit_alike(tx: Tx, environment_id: str, request: TriggerRequest, given: Sequence[bytes]) -> NewRun | None:
+    """The first of many runs that differ in their payloads alone, all of which are checked; None if one is refused."""
+    [first] = await admit(tx, environment_id, [(request, Place(""))])
+    if isinstance(first, StepwellError):
+        return None
+    found = declarations.remembered(environment_id, [request.task_id])[request.task_id]
+    try:
+        for payload in given:
+            payloads.check(request.task_id, found, payload, request.payload_type)
+    except StepwellError:
+        return None
+    return first
+
+
 async def store(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> set[str]:
     """Store admitted runs and make them claimable, or due later. Returns those that are new."""
     made = await run.insert(tx, environment_id, runs) if runs else set[str]()

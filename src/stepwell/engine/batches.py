@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from stepwell.engine import alike
 from stepwell.engine.admit import check_word
+from stepwell.engine.alike import Alike
 from stepwell.engine.trigger import trigger_in
 from stepwell.errors import ApiError, Conflict, NotFound, StepwellError
 from stepwell.model.batch import Batch, BatchCreated, BatchItem, BatchProgress
@@ -42,15 +44,18 @@ async def create(
     return await db.transact("create_batch", body)
 
 
-async def add_items(db: Database, environment_id: str, batch_id: str, given: Sequence[Item]) -> BatchProgress:
+async def add_items(db: Database, environment_id: str, batch_id: str, given: Sequence[Item] | Alike) -> BatchProgress:
     """Trigger the items that are not there yet. A refused one is recorded, and stops no other.
 
-    given: (index, task id, request, or the error that refused it before it could become one).
+    given: (index, task id, request, or the error that refused it before it could become one); or many that are alike.
     Raises NotFound (batch-not-found), ApiError (invalid-request) for an index that cannot be.
     """
 
     async def body(tx: Tx) -> BatchProgress:
-        return await _add(tx, environment_id, batch_id, given)
+        if not isinstance(given, Alike):
+            return await _add(tx, environment_id, batch_id, given)
+        added = await alike.add(tx, environment_id, batch_id, given)
+        return added or await _add(tx, environment_id, batch_id, given.one_by_one(batch_id))
 
     return await db.transact("add_batch_items", body)
 
@@ -59,6 +64,12 @@ async def get(db: Database, environment_id: str, batch_id: str) -> Batch:
     """A batch with its counts. Raises NotFound (batch-not-found)."""
     async with db.read("get_batch") as tx:
         return await _get(tx, environment_id, batch_id)
+
+
+async def listed(db: Database, environment_id: str, batch_id: str) -> tuple[Batch, list[BatchItem]]:
+    """A batch with its counts and all its items, without how their runs ended. Raises NotFound (batch-not-found)."""
+    async with db.read("list_batch") as tx:
+        return await _get(tx, environment_id, batch_id), await batch.listed(tx, batch_id)
 
 
 async def items(

@@ -21,7 +21,7 @@ from stepwell.storage import event, idempotency, run
 from stepwell.storage.database import Database, Tx
 from stepwell.storage.idempotency import Key, Wanted
 
-__all__ = ["Outcome", "TriggerRequest", "Triggered", "complete", "trigger", "trigger_in", "usual"]
+__all__ = ["Outcome", "TriggerRequest", "Triggered", "complete", "is_usual", "trigger", "trigger_in", "usual"]
 
 _ROUNDS = 3  # a key can expire between being found taken and being read; once is already rare
 Outcome = Triggered | StepwellError
@@ -80,7 +80,7 @@ def usual(
     Usual are runs without a parent and an idempotency key, which the declarations that are remembered admit, if these
     are still the newest.
     """
-    if not all(_is_usual(request) for request in requests):
+    if not all(is_usual(request) for request in requests):
         return None
     keys = [(request.task_id, request.request_key) for request in requests if request.request_key is not None]
     if len(set(keys)) < len(keys):
@@ -89,7 +89,8 @@ def usual(
     return admit_remembered(environment_id, asked) if asked else None
 
 
-def _is_usual(request: TriggerRequest) -> bool:
+def is_usual(request: TriggerRequest) -> bool:
+    """Whether it has neither a parent nor a key that an earlier run may have."""
     if request.parent_id is not None or request.options.idempotency_key is not None:
         return False
     return request.request_key is None or is_word(request.request_key)

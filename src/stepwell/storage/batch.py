@@ -91,6 +91,12 @@ async def get(tx: Tx, environment_id: str, batch_id: str) -> Batch | None:
     )
 
 
+async def listed(tx: Tx, batch_id: str) -> list[BatchItem]:
+    """All items by index, without how their runs ended."""
+    rows = await tx.fetch(_sql.listed, batch_id)
+    return [BatchItem(index, task, run, error=error, error_code=code) for index, task, run, code, error in rows]
+
+
 async def items(tx: Tx, batch_id: str, after: int, limit: int) -> list[BatchItem]:
     return [
         BatchItem(

@@ -84,6 +84,22 @@ def _arrays(runs: Sequence[NewRun]) -> list[Sequence[Any]]:
     return [if_any(column) for column in columns]
 
 
+async def insert_alike(
+    tx: Tx,
+    environment_id: str,
+    batch_id: str,
+    new: NewRun,
+    ids: Sequence[str],
+    payloads: Sequence[bytes],
+    indexes: Sequence[int],
+) -> None:
+    """Store runs of a batch, and its items, that are as `new` but for what is given here; in this order."""
+    what = (environment_id, batch_id, new.task_id, new.queue, new.payload_type, new.concurrency_key, new.priority)
+    options = (new.max_attempts, new.max_duration, new.ttl, new.tags, new.metadata)
+    origin = (new.trigger_function, new.traceparent, new.test, new.delay, new.delay_until)
+    await tx.execute(_sql.insert_alike, *what, *options, *origin, ids, payloads, indexes)
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """What only the database knows of a run that was just made; moments in seconds. started_at: None if queued."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.primitives.ids import derived_id, id_time, is_id, new_id
+from stepwell.primitives.ids import derived_id, id_time, is_id, new_id, new_ids
 
 
 def test_an_id_is_its_prefix_and_26_letters_of_crockfords_alphabet() -> None:
@@ -75,3 +75,11 @@ def test_what_is_no_id_is_refused(text: str) -> None:
 def test_the_prefix_of_an_id_can_be_asked_for() -> None:
     assert is_id(new_id("run"), "run")
     assert not is_id(new_id("run"), "batch")
+
+
+def test_ids_made_at_once_are_ids_in_rising_order_between_those_made_before_and_after() -> None:
+    before = new_id("run")
+    ids = [*new_ids("run", 3000), *new_ids("run", 1), new_id("run")]
+    assert [before, *ids] == sorted({before, *ids})
+    assert all(is_id(each, "run") for each in ids)
+    assert id_time(ids[-1]) - id_time(before) < 5

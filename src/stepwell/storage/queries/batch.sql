@@ -38,6 +38,10 @@ FROM batch CROSS JOIN LATERAL (
 ) AS counted
 WHERE batch.environment_id = $1 AND batch.id = $2
 
+-- name: listed
+-- A batch's items in order, without how their runs ended.
+SELECT index, task_id, run_id, error_code, error FROM batch_item WHERE batch_id = $1 ORDER BY index
+
 -- name: page
 -- A batch's items in order: those after index $2, at most $3.
 SELECT item.index, item.task_id, item.run_id, item.error_code, item.error,

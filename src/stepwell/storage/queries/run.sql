@@ -51,6 +51,35 @@ WITH given AS (
 )
 SELECT id FROM made
 
+-- name: insert_alike
+-- Makes usual runs that differ in nothing but id, payload and place in their batch, each with its event and its item.
+-- $1 environment, $2 batch, $3 task, $4 queue, $5 type of the payloads, $6 concurrency key, $7 priority, $8 attempts,
+-- $9 max_duration, $10 ttl, $11 tags, $12 metadata, $13 trigger function, $14 traceparent, $15 test, $16 delay,
+-- $17 delay_until; arrays: $18 run, $19 payload, $20 index.
+WITH moment AS MATERIALIZED (
+    SELECT coalesce(now() + make_interval(secs => $16), to_timestamp($17)) AS delayed_until
+), made AS (
+    INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, root_id, batch_id, batch_index,
+                     concurrency_key, priority, max_attempts, max_duration, ttl, tags, metadata, trigger_function,
+                     traceparent, test, delayed_until, expires_at)
+    SELECT id, $1, $3, $4, CASE WHEN delayed_until > now() THEN 'delayed' ELSE 'queued' END, payload, $5, id, $2, index,
+           $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, delayed_until,
+           coalesce(greatest(delayed_until, now()), now()) + make_interval(secs => $10)
+    FROM unnest($18::text[], $19::bytea[], $20::integer[]) AS r (id, payload, index) CROSS JOIN moment
+    RETURNING id, number, status, batch_index, expires_at, delayed_until
+), queued AS (
+    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
+    SELECT id, $1, $4, $3, false, $7, number, expires_at FROM made WHERE status = 'queued'
+), put_off AS (
+    INSERT INTO delayed (run_id, due_at) SELECT id, delayed_until FROM made WHERE status = 'delayed'
+), told AS (
+    INSERT INTO event (run_id, kind, data)
+    SELECT id, 'triggered', CASE WHEN delayed_until IS NULL THEN '{}'
+                                 ELSE jsonb_build_object('delayed_until', delayed_until) END
+    FROM made
+)
+INSERT INTO batch_item (batch_id, index, task_id, run_id) SELECT $2, batch_index, $3, id FROM made
+
 -- name: begin
 -- Makes one usual run, with its request key, as `insert` does; and if nothing limits or pauses it, and nothing waits in its
 -- queue, it is executing from the beginning, under a lease of worker $18, as if `ready.claim` had found it. Nothing is
