@@ -187,17 +187,17 @@ async def test_a_batch_of_a_thousand_is_taken_as_a_stream(tenant: Tenant) -> Non
 
 async def test_a_line_that_is_no_item_is_named_and_what_came_before_it_stays(tenant: Tenant) -> None:
     async with tenant.worker("greet"):
-        created = (await tenant.http.post("/api/v3/batches", json={"runCount": 700})).json()
+        created = (await tenant.http.post("/api/v3/batches", json={"runCount": 1300})).json()
         url, headers = f"/api/v3/batches/{created['id']}/items", {"content-type": "application/x-ndjson"}
-        lines = [json.dumps({"index": index, "task": "greet", "payload": index}) for index in range(700)]
-        broken = "\n".join([*lines[:600], "", '{"index": 600', *lines[601:]])
+        lines = [json.dumps({"index": index, "task": "greet", "payload": index}) for index in range(1300)]
+        broken = "\n".join([*lines[:1200], "", '{"index": 1200', *lines[1201:]])
         answer = await tenant.http.post(url, content=broken.encode(), headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
-        assert "line 601 " in answer.json()["error"]
+        assert "line 1201 " in answer.json()["error"]
         again = (await tenant.http.post(url, content="\r\n".join(lines).encode(), headers=headers)).json()
     assert again["sealed"]
-    assert again["itemsDeduplicated"] in {500, 600}  # whole groups of them
-    assert again["itemsAccepted"] + again["itemsDeduplicated"] == 700
+    assert again["itemsDeduplicated"] in {1000, 1200}  # whole groups of them
+    assert again["itemsAccepted"] + again["itemsDeduplicated"] == 1300
 
 
 async def test_other_environments_neither_see_nor_share_anything(make_tenant: Callable[[], Awaitable[Tenant]]) -> None:

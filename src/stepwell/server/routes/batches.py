@@ -57,7 +57,7 @@ async def create(call: Call) -> Answer:
 
 
 async def receive_items(call: Call) -> ItemsAccepted:
-    """Items as they arrive, some hundreds a transaction, the next ones read while these are stored.
+    """Items as they arrive, up to a thousand a transaction, the next ones read while these are stored.
 
     What was taken stays, wherever the stream breaks off.
     """
