@@ -105,7 +105,7 @@ async def test_three_approvals_and_two_weeks_survive_the_death_of_everything_bet
     await connection.close()
     assert await completed(client, nap) == "rested"
     assert await completed(client, run) == ["ada: yes 0", "mara: yes 1", "kim: yes 2"]
-    kinds = [event.kind for event in await client.runs.events(run)]
+    kinds = [event.type for event in await client.runs.events(run)]
     await client.aclose()
     assert dev.interrupt() == 0
     asks = [line for who in ("ada", "mara", "kim") for line in (f"asks {who}", f"heard {who}")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stepwell.executor.outcomes import Canceled
 from stepwell.testing import answers, check_every_prefix_sync, sends
 from tests.executor.shapes.asking import ANSWERS
 from tests.executor.shapes.events import EVENTS
@@ -25,10 +26,17 @@ THEMES = [
     "retries",
     "threads",
     "timing",
+    "undoing",
     "values",
 ]
 
-MEANT_TO_FAIL = {"a-failure-that-nobody-catches", "it-asks-for-no-further-attempt"}
+MEANT_TO_FAIL = {
+    "a-failure-that-nobody-catches",
+    "it-asks-for-no-further-attempt",
+    "a-saga-that-fails",
+    "a-saga-in-branches-that-fails",
+    "a-saga-whose-undo-fails",
+}
 
 
 def shapes() -> list[Any]:
@@ -36,12 +44,18 @@ def shapes() -> list[Any]:
     for theme in THEMES:
         module = importlib.import_module(f"tests.executor.shapes.{theme}")
         alike, racing = getattr(module, "ALIKE", {}), getattr(module, "RACING", set())
-        found += [pytest.param(task, alike.get(task), task in racing, id=f"{theme}-{task.id}") for task in module.ALL]
+        canceled = getattr(module, "CANCELED", {})
+        found += [
+            pytest.param(task, alike.get(task), task in racing, canceled.get(task), id=f"{theme}-{task.id}")
+            for task in module.ALL
+        ]
     return found
 
 
-@pytest.mark.parametrize(("task", "alike", "racing"), shapes())
-def test_a_run_comes_out_the_same_from_every_prefix_of_its_journal(task: Any, alike: Any, racing: bool) -> None:
+@pytest.mark.parametrize(("task", "alike", "racing", "canceled"), shapes())
+def test_a_run_comes_out_the_same_from_every_prefix_of_its_journal(
+    task: Any, alike: Any, racing: bool, canceled: int | None
+) -> None:
     with answers(ANSWERS), sends(events=EVENTS):
         result = check_every_prefix_sync(
             task,
@@ -49,6 +63,8 @@ def test_a_run_comes_out_the_same_from_every_prefix_of_its_journal(task: Any, al
             same_work=not racing,
             alike=(lambda _: None) if racing else alike,
             strict=False,
+            cancel_after=canceled,
         )
     assert result.journal
     assert (result.failure is not None) == (task.id in MEANT_TO_FAIL), result.failure
+    assert isinstance(result.outcome, Canceled) == (canceled is not None)

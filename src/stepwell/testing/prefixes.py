@@ -126,7 +126,7 @@ def said(outcome: Outcome) -> Any:
         return outcome.output
     if isinstance(outcome, Failed):
         return outcome.failure.code, outcome.failure.name, outcome.failure.message
-    return type(outcome).__name__ if isinstance(outcome, Canceled) else outcome
+    return (type(outcome).__name__, outcome.not_undone) if isinstance(outcome, Canceled) else outcome
 
 
 def value_of(outcome: Completed) -> Any:

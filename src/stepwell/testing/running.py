@@ -94,6 +94,7 @@ async def check_every_prefix(
     strict: bool = True,
     cuts: Sequence[int] | None = None,
     alike: Callable[[Any], Any] | None = None,
+    cancel_after: int | None = None,
     **kwargs: Any,
 ) -> RunResult:
     """Runs a task, then kills and resumes it after every one of its checkpoints, in this process.
@@ -105,7 +106,8 @@ async def check_every_prefix(
     effects: what the steps wrote down, compared too. same_work=False: the work depends on real time or chance.
     alike: what of the task's value is the same whatever order its steps end in, e.g. `sorted`; a replay of the whole
     journal gives exactly the same. strict: what cannot be replayed faithfully is an error where it can be noticed.
-    cuts: only these prefixes, by their number of entries. Returns the first, uninterrupted result.
+    cuts: only these prefixes, by their number of entries. cancel_after: the run is canceled when so many checkpoints
+    are stored (no step is made to fail then). Returns the first, uninterrupted result.
 
     Raises:
         AssertionError: it names the prefix, and what came out differently.
@@ -121,6 +123,7 @@ async def check_every_prefix(
             strict=strict,
             cuts=cuts,
             alike=alike,
+            cancel_after=cancel_after,
             **kwargs,
         )
     )
@@ -137,23 +140,24 @@ def check_every_prefix_sync(
     strict: bool = True,
     cuts: Sequence[int] | None = None,
     alike: Callable[[Any], Any] | None = None,
+    cancel_after: int | None = None,
     **kwargs: Any,
 ) -> RunResult:
     """`check_every_prefix` for tests that are not async."""
 
     async def check(world: World) -> RunResult:
-        lives = await prefixes.uninterrupted(world, _run_of(task, args, kwargs), effects)
+        lives = await prefixes.uninterrupted(world, _run_of(task, args, kwargs, cancel_after), effects)
         entries = len(lives.run.journal)
         for cut in range(entries + 1) if cuts is None else cuts:
             await prefixes.resume_from(world, lives, cut, effects, same_work=same_work, alike=alike)
         if cuts is None and lives.run.attempt == 1:
             await crashes.crash_after_every_entry(world, lives, effects, alike)
-            if retries:
+            if retries and cancel_after is None:
                 await crashes.fail_every_step(world, lives, effects, alike)
         return _result(lives.run, lives.outcome)
 
     async def check_suspended(world: World) -> RunResult:
-        run = _run_of(task, args, kwargs)
+        run = _run_of(task, args, kwargs, cancel_after)
         return _result(run, await world.finish(run))
 
     result = _in_a_loop(check, strict=strict)
@@ -164,11 +168,12 @@ def check_every_prefix_sync(
     return result
 
 
-def _run_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+def _run_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cancel_after: int | None = None) -> Run:
     if not hasattr(task, "fn") or not hasattr(task, "id"):
         raise ConfigError(f"expected a task, got {task!r}", hint="put @task on the function")
     retry = getattr(task, "retry", None)
-    return Run(RUN_ID, task, (args, kwargs), retry=retry.policy() if retry is not None else RetryPolicy())
+    policy = retry.policy() if retry is not None else RetryPolicy()
+    return Run(RUN_ID, task, (args, kwargs), retry=policy, cancel_after=cancel_after)
 
 
 def _result(run: Run, outcome: Outcome) -> RunResult:

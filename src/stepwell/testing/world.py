@@ -25,6 +25,7 @@ from stepwell.sdk import registry
 from stepwell.testing.permits import Change, Permits
 from stepwell.testing.tokens import STARTED_AT, Tokens
 
+GRACE = 5.0  # seconds that a canceled run may clean up
 RUN_ID = "run_01hf2gtrr00000000000000000"
 
 
@@ -67,6 +68,12 @@ class Run:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     outcome: Outcome | None = None
     permits: list[Change] = field(default_factory=list[Change])
+    cancel_after: int | None = None
+
+    @property
+    def is_canceled(self) -> bool:
+        """Whether it has been asked to end: as soon as `cancel_after` entries are stored."""
+        return self.cancel_after is not None and len(self.journal) >= self.cancel_after
 
 
 class TestPort:
@@ -94,6 +101,8 @@ class TestPort:
             self._run.journal.append(entry)
             if entry.seq in made:
                 self._make(entry.key, made[entry.seq])
+            if self._run.cancel_after == len(self._run.journal) and self.attempt is not None:
+                self._world.loop.call_soon_outside(self.attempt.cancel, GRACE)
         answered(None)
 
     def _make(self, key: str, spawn: Spawn) -> None:
@@ -168,7 +177,8 @@ class World:
         while True:
             outcome = await self.live(run)
             if isinstance(outcome, Suspended):
-                await self._until_woken(run, outcome)
+                if not run.is_canceled:
+                    await self._until_woken(run, outcome)
             elif isinstance(outcome, Failed) and self._retried(run, outcome):
                 self.next_attempt(run)
             else:
@@ -229,6 +239,7 @@ class World:
             journal=list(run.journal),
             metadata=run.metadata,
             created_at=STARTED_AT,
+            cancel_grace=GRACE if run.is_canceled else None,
         )
 
     # ---- children
