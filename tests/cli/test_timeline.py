@@ -50,6 +50,31 @@ def test_a_token_is_told_with_its_answer_and_who_gave_it() -> None:
     assert waited.note == 'completed by mara: {"approved":true}, held no worker'
 
 
+def test_a_cancel_is_told_when_it_was_asked_for_and_when_the_clean_up_was_over() -> None:
+    record = recorded("slept")
+    last = record.events[-1]
+    facts = (
+        ("cancel_requested", {"reason": "enough", "grace": 30.0}),
+        ("canceled", {"note": "the clean-up failed: ValueError: no"}),
+        ("canceled", {"by": "run_of_its_parent"}),
+    )
+    events = [msgspec.structs.replace(last, type=kind, details=details) for kind, details in facts]
+    story = timeline(record.run, events, [], record.workers)
+    assert [(each.what, each.note) for each in story] == [
+        ("asked to end", "enough; 30.0 s to clean up"),
+        ("canceled", "the clean-up failed: ValueError: no"),
+        ("canceled", "together with run_of_its_parent"),
+    ]
+
+
+def test_what_was_not_undone_is_printed_with_the_run() -> None:
+    record = recorded("slept")
+    left = ["buy: ValueError: nobody takes it back"]
+    printed_run = printed(replace(record, run=msgspec.structs.replace(record.run, not_undone=left)))
+    assert "not undone" in printed_run
+    assert "nobody takes it back" in printed_run
+
+
 def test_a_named_checkpoint_shows_its_data() -> None:
     (named,) = [entry for entry in entries("slept") if entry.what == "summed"]
     assert named.note == "total=12"

@@ -59,6 +59,54 @@ def test_a_def_task_may_limit_too() -> None:
     assert check_every_prefix_sync(fans_out_by_steps).value == [1, 9, 16]
 
 
+@task(id="takes-them-as-they-come", retry=Retry(max_attempts=1))
+async def as_they_come(limit: int) -> list[Any]:
+    found: list[Any] = [None] * 8
+    async for place, each in child.as_completed([{"n": n} for n in range(8)], limit=limit, return_exceptions=True):
+        found[place] = str(each.failure.message) if isinstance(each, RunFailed) else await told(each)
+    return found
+
+
+async def told(value: int) -> int:
+    return value
+
+
+@pytest.mark.parametrize("limit", [1, 3, 20])
+def test_children_are_given_as_they_end_from_every_prefix(limit: int) -> None:
+    result = check_every_prefix_sync(as_they_come, limit)
+    assert result.value == [0, 1, "no 2", 9, 16, "no 5", 36, 49]
+    open_now = most = 0
+    for entry in result.journal:
+        open_now += (entry.kind == "spawn") - (entry.kind == "children")
+        most = max(most, open_now)
+    assert most == min(limit, 8)
+
+
+@task(id="stops-at-the-first-failure", retry=Retry(max_attempts=1))
+async def stops_at_the_first_failure() -> list[int]:
+    seen: list[int] = []
+    try:
+        async for _, each in child.as_completed([{"n": n} for n in (1, 2, 3, 4)], limit=1):
+            seen.append(each)
+    except RunFailed:
+        seen.append(-1)
+    return seen
+
+
+def test_a_failed_child_raises_from_the_loop_and_no_further_one_is_triggered() -> None:
+    result = check_every_prefix_sync(stops_at_the_first_failure)
+    assert result.value == [1, -1]
+    assert sum(entry.kind == "spawn" for entry in result.journal) == 2
+
+
+def test_of_no_payload_nothing_comes() -> None:
+    @task(id="of-nothing", retry=Retry(max_attempts=1))
+    async def of_nothing() -> list[int]:
+        return [each async for _, each in child.as_completed([])]
+
+    assert run_task_sync(of_nothing).value == []
+
+
 @task(id="asks-for-the-impossible", retry=Retry(max_attempts=1))
 async def impossible(limit: Any, enough: Any) -> None:
     await child.map([{"n": 1}], limit=limit, min_success=enough)

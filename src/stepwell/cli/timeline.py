@@ -237,9 +237,14 @@ class _Story:
         reason = f" ({data['reason']})" if data.get("reason") else ""
         yield Entry(at, "failed", "bad", "●", note=_because(data) + reason, order=10**7)
 
+    def tell_cancel_requested(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        grace = f"{span(float(data.get('grace') or 0))} to clean up"
+        note = "; ".join(text for text in (_why_canceled(data), grace) if text)
+        yield Entry(at, "asked to end", "warn", "⊘", note=note, order=-7)
+
     def tell_canceled(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
-        by = f"together with {data['by']}" if data.get("by") else str(data.get("reason") or "")
-        yield Entry(at, "canceled", "warn", "●", note=by, order=10**7)
+        note = "; ".join(text for text in (_why_canceled(data), str(data.get("note") or "")) if text)
+        yield Entry(at, "canceled", "warn", "●", note=note, order=10**7)
 
     def tell_expired(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(at, "expired", "warn", "●", note="no worker took it within its ttl", order=10**7)
@@ -257,6 +262,10 @@ class _Story:
     def _worker(self, data: Mapping[str, Any]) -> str:
         worker_id = str(data.get("worker") or "")
         return self._workers.get(worker_id) or f"worker {worker_id[-6:]}"
+
+
+def _why_canceled(data: Mapping[str, Any]) -> str:
+    return f"together with {data['by']}" if data.get("by") else str(data.get("reason") or "")
 
 
 def _because(data: Mapping[str, Any]) -> str:

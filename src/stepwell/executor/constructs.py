@@ -159,6 +159,8 @@ def durable_aiter(source: Any, site: str) -> Any:
     iterates: Any = kind.__aiter__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     if _file_of(iterates) in ASYNCIO_FILES or kind is _Items:  # as_completed in Python 3.13
         return source
+    if is_transparent(_code_of(getattr(kind, "__anext__", _nothing))):
+        return source  # a word of ours: what it waits for has entries of its own
     return _Items(source, attempt, site, on_resume="skip")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, Ty
 from stepwell.client.handles import BatchHandle, RunHandle
 from stepwell.errors import ConfigError, PayloadInvalid
 from stepwell.model.child import ChildOutcome, ChildSpec, TriggerOptions
-from stepwell.sdk.fanout import check_map, fan_out
+from stepwell.sdk.fanout import Completions, check_map, fan_out
 from stepwell.sdk.runtime import Runtime, current
 from stepwell.sdk.step import loop_is_running
 from stepwell.sdk.words import word
@@ -151,6 +151,33 @@ class Triggers(Generic[P, R]):
         check_map(specs, limit, min_success)
         outcomes = await fan_out(runtime, self.task.id, specs, limit)
         return outputs(outcomes, return_exceptions=return_exceptions, min_success=min_success)
+
+    @overload
+    def as_completed(
+        self, payloads: Iterable[Any], *, limit: int = 100, return_exceptions: Literal[False] = False
+    ) -> Completions[R]: ...
+    @overload
+    def as_completed(
+        self, payloads: Iterable[Any], *, limit: int = 100, return_exceptions: Literal[True]
+    ) -> Completions[R | RunFailed]: ...
+    def as_completed(
+        self, payloads: Iterable[Any], *, limit: int = 100, return_exceptions: bool = False
+    ) -> Completions[Any]:
+        """`async for place, output in child.as_completed(payloads)`: a child run for each payload, each output as soon
+        as it is there, with the place of its payload. For many children: they are triggered, and their outputs loaded,
+        as the loop goes on.
+
+        limit: how many children may be under way at a time. A failed child raises its RunFailed from the loop; with
+        `return_exceptions` it is the output. Children that are under way when the loop is left go on.
+
+        Raises as `map`.
+        """
+        specs = self.specs(payloads)
+        runtime = current() or self.outside("as_completed", "batch_trigger and batch.results()")
+        check_map(specs, limit, None)
+        return Completions(
+            runtime, self.task.id, specs, limit, lambda each: outputs([each], return_exceptions=return_exceptions)[0]
+        )
 
     # ---- for these verbs and their twins in `stepwell.sync` ----
 
