@@ -295,3 +295,27 @@ async def saga(file: str, fails: bool) -> None:
     if fails:
         raise ValueError("no boat")
     await asyncio.sleep(86_400)
+
+
+@task
+async def act(part: str = "", pipe: str = "", file: str = "", name: str = "") -> str:
+    """One task whose runs are short, or stand without ever awaiting, or wait durably, or crash: so these are in one
+    another's way. Tells its name and its process first."""
+    if pipe:
+        Path(pipe).write_text(f"{name} {os.getpid()};")
+    if part == "stand":
+        while not Path(file).exists():
+            time.sleep(0.001)
+    elif part == "wait_for_ever":
+        while True:
+            time.sleep(1)
+    elif part == "wait":
+        await asyncio.sleep(3600)
+    elif part == "leave":
+        os._exit(3)
+    return f"{name} ended"
+
+
+@task
+async def long_answer(megabytes: int) -> str:
+    return "x" * (megabytes * 1_000_000)

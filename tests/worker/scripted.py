@@ -80,7 +80,19 @@ class ScriptedServer:
 
     # ── saying ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(
+    async def start(self, task_id: str, payload: dict[str, Any] | None = None, **given: Any) -> str:
+        """Hand a run (`frame`) to the worker, once it has room."""
+        start = self.frame(task_id, payload, **given)
+        await self.start_together(start)
+        return start.run_id
+
+    async def start_together(self, *starts: StartAttempt) -> None:
+        """Hand these runs to the worker in one message, once it has room for all."""
+        await self.until(lambda: self.room >= len(starts), "room")
+        self.room -= len(starts)
+        await self.say(*starts)
+
+    def frame(
         self,
         task_id: str,
         payload: dict[str, Any] | None = None,
@@ -94,11 +106,9 @@ class ScriptedServer:
         attempt_left: float | None = None,
         journal: list[Any] | None = None,
         age: float = 0.0,
-    ) -> str:
-        """Hand a run to the worker, once it has room. age: seconds since it was claimed."""
-        await self.until(lambda: self.room > 0, "room")
-        self.room -= 1
-        start = StartAttempt(
+    ) -> StartAttempt:
+        """A claimed run. age: seconds since it was claimed."""
+        return StartAttempt(
             run_id=run_id or new_id("run"),
             task_id=task_id.replace("_", "-"),  # as the SDK derives it from the function
             epoch=epoch or next(self._epochs),
@@ -116,8 +126,6 @@ class ScriptedServer:
             duration_left=duration_left,
             attempt_left=attempt_left,
         )
-        await self.say(start)
-        return start.run_id
 
     async def say(self, *said: frames.Frame) -> None:
         assert self._socket is not None

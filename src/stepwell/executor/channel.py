@@ -37,7 +37,7 @@ class Channel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._receiving = False
         self._written = True
-        self._leave: Callable[[], None] | None = None
+        self._then: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -51,8 +51,9 @@ class Channel(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._written = True
-        if self._leave is not None:
-            self._leave()
+        if self._then is not None:
+            then, self._then = self._then, None
+            then()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -78,12 +79,14 @@ class Channel(asyncio.BufferedProtocol):
             with suppress(OSError):
                 os.write(connection.fileno(), framed(msgspec.msgpack.encode([frame])))
 
-    def leave(self, left: Callable[[], None]) -> None:
-        """Calls `left` once the kernel has everything, so that the process may end."""
-        self._leave = left
+    def when_written(self, then: Callable[[], None]) -> None:
+        """Calls that once the kernel has everything that was said: the worker hears it though this process ends, or is
+        busy, from now on. At once, if that can be."""
         self._flush()
         if self._written:
-            left()
+            then()
+        else:
+            self._then = then
 
     def _flush(self) -> None:
         if self._queued and self._transport is not None:

@@ -23,13 +23,14 @@ _PIPE_SIZE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Birth:
-    """What a new executor is given. The descriptors are its channel, both ends of its stdout and stderr pipes, and the
-    worker's own stderr; lock is the worker's sign of life, -1 for none."""
+    """What a new executor is given. The descriptors are its channel, its tray, both ends of its stdout and stderr
+    pipes, and the worker's own stderr; lock is the worker's sign of life, -1 for none."""
 
     parent: int
     memory: int | None
     control_groups: Sequence[str]
     channel: int
+    tray: int
     stdout_read: int
     stdout_write: int
     stderr_read: int
@@ -40,7 +41,7 @@ class Birth:
     @property
     def kept(self) -> tuple[int, ...]:
         """The descriptors that it goes on to use under their numbers."""
-        kept = (self.channel, self.stdout_read, self.stderr_read, self.console, self.lock)
+        kept = (self.channel, self.tray, self.stdout_read, self.stderr_read, self.console, self.lock)
         return tuple(fd for fd in kept if fd >= 0)
 
 

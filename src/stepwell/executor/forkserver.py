@@ -106,13 +106,14 @@ class ForkServer:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            channel, out_read, out_write, err_read, err_write = descriptors
+            channel, tray, out_read, out_write, err_read, err_write = descriptors
             self._be_executor(
                 Birth(
                     parent=parent,
                     memory=request.memory,
                     control_groups=request.control_groups,
                     channel=channel,
+                    tray=tray,
                     stdout_read=out_read,
                     stdout_write=out_write,
                     stderr_read=err_read,

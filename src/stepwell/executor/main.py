@@ -20,6 +20,8 @@ from contextvars import Context
 from functools import partial
 from typing import NoReturn
 
+import msgspec
+
 from stepwell.errors import PayloadInvalid
 from stepwell.executor import discover, graveyard
 from stepwell.executor.attempt import Attempt
@@ -30,6 +32,7 @@ from stepwell.executor.loop import DurableLoop
 from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Completed, Failed, Outcome, failed, failure_of
 from stepwell.executor.runport import RunPort, frame_of, payload_of
+from stepwell.executor.tray import Tray
 from stepwell.executor.watchdog import Watchdog
 from stepwell.protocol import frames
 from stepwell.protocol.forking import LoadFailed
@@ -41,12 +44,14 @@ _CANNOT_LOAD = 78  # EX_CONFIG
 class Executor:
     """All attempts of this process."""
 
-    def __init__(self, loop: DurableLoop, capture: Capture) -> None:
+    def __init__(self, loop: DurableLoop, capture: Capture, tray: Tray) -> None:
         self._loop = loop
         self._capture = capture
         self._channel = Channel(loop, self._receive, lambda: os._exit(0))
         self._attempts: dict[str, tuple[Attempt, RunPort]] = {}
         self._options = AttemptOptions(watchdog=Watchdog(loop, self._channel.send_now))
+        self._tray = tray
+        self._next: frames.StartAttempt | None = None  # the worker is being told that it begins
 
     async def serve(self, channel: socket.socket) -> NoReturn:
         """Until the worker is gone or an attempt ends this process."""
@@ -59,6 +64,8 @@ class Executor:
             self._start(frame)
         elif frame.run_id in self._attempts:
             _tell(*self._attempts[frame.run_id], frame)
+        elif self._next is not None and frame.run_id == self._next.run_id and isinstance(frame, frames.CancelRun):
+            self._next = msgspec.structs.replace(self._next, cancel_grace=frame.grace)
 
     def _start(self, start: frames.StartAttempt) -> None:
         port = RunPort(start, self._channel, self._loop)
@@ -89,10 +96,38 @@ class Executor:
         frame = frame_of(start, outcome)
         if frame is not None:
             self._channel.send(frame)
-        if start.isolation == "process" and not _can_serve_another(start, outcome):
-            self._channel.leave(lambda: os._exit(0))
-        else:
+        if start.isolation == "shared":
             self._channel.send(frames.Released(start.run_id))
+        elif _can_serve_another(start, outcome):
+            self._go_on(start)
+        else:
+            self._channel.when_written(lambda: os._exit(0))
+
+    def _go_on(self, ended: frames.StartAttempt) -> None:
+        """To the next run, if one is there. The worker has to know first: if this process dies, of which run."""
+        self._next = self._take()
+        if self._next is None:
+            self._channel.send(frames.Released(ended.run_id))
+        else:
+            self._channel.send(frames.Released(ended.run_id, self._next.run_id))
+            self._channel.when_written(self._start_next_soon)
+
+    def _take(self) -> frames.StartAttempt | None:
+        """A run whose lease is over may be another worker's already."""
+        while (taken := self._tray.take()) is not None:
+            start, in_time = taken
+            if in_time:
+                return start
+            self._channel.send(frames.NotBegun(start.run_id, start.epoch))
+        return None
+
+    def _start_next_soon(self) -> None:
+        self._loop.call_soon_outside(self._start_next)
+
+    def _start_next(self) -> None:
+        start, self._next = self._next, None
+        if start is not None:
+            self._start(start)
 
 
 def _can_serve_another(start: frames.StartAttempt, outcome: Outcome) -> bool:
@@ -131,7 +166,7 @@ def run(birth: Birth) -> int:
         assert isinstance(loop, DurableLoop)
         channel = socket.socket(fileno=birth.channel)
         channel.setblocking(False)
-        runner.run(Executor(loop, capture).serve(channel))
+        runner.run(Executor(loop, capture, Tray(birth.tray)).serve(channel))
     return 70
 
 

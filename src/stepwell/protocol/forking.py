@@ -1,8 +1,8 @@
 """What a worker and its fork server say to one another, over a Unix stream socket with lengths (`protocol.framing`).
 
 The worker asks for executors; the fork server, which has the user's modules loaded, forks them and tells their ends.
-Each `Fork` is accompanied by the file descriptors that the child gets, in this order: its channel, then the reading
-and the writing end of its stdout pipe, then those of its stderr pipe.
+Each `Fork` is accompanied by the file descriptors that the child gets, in this order: its channel, the reading end of
+its tray (`protocol.ahead`), then the reading and the writing end of its stdout pipe, then those of its stderr pipe.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 from stepwell.model.task import Manifest
 
-DESCRIPTORS = 5
+DESCRIPTORS = 6
 """File descriptors that go with each `Fork`."""
 
 

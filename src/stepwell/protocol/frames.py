@@ -249,9 +249,20 @@ class Discard(Frame, frozen=True, array_like=True, tag="discard"):
 
 
 class Released(Frame, frozen=True, array_like=True, tag="released"):
-    """The executor holds nothing of this run any more (after Suspend, Finish or Discard) and may take another."""
+    """The executor holds nothing of this run any more (after Suspend, Finish or Discard) and may take another.
+
+    begun: the run that it goes on with, of those that were handed to it ahead (`protocol.ahead`); "" is none.
+    """
 
     run_id: str
+    begun: str = ""
+
+
+class NotBegun(Frame, frozen=True, array_like=True, tag="not-begun"):
+    """A run that was handed to this executor ahead came too late: its lease could not be trusted any more."""
+
+    run_id: str
+    epoch: int
 
 
 # ---- worker's hop only --------------------------------------------------------------------------------------------
@@ -372,6 +383,7 @@ FromExecutor = (
     | SetMetadata
     | Released
     | Stuck
+    | NotBegun
 )
 ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | TokensClosed | PermitsAnswered | CancelRun | Discard
 FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens | AwaitPermits

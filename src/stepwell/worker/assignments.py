@@ -17,7 +17,8 @@ class Assignment:
     """executor: who has it; None while it waits for a slot. stopping: its code was told to end. doom: what it has
     failed by, once its executor is dead.
 
-    came_at: by the monotonic clock. waits: it is in the line for a slot.
+    came_at: by the monotonic clock. waits: it is in the line for a slot. ahead: in whose tray it lies.
+    presumed: somebody has taken it out of his tray, and has not said yet that he begins it.
     answered: its end (Suspend, Finish, Release) has been sent to the server; nothing more may follow.
     awaited: the spawn keys whose children it wants to hear of; tokens: those of which it does. permits: by their keys.
     """
@@ -26,6 +27,8 @@ class Assignment:
     came_at: float
     executor: Executor | None = None
     waits: bool = False
+    ahead: Executor | None = None
+    presumed: bool = False
     stopping: Literal["canceled"] | None = None
     doom: Failure | None = None
     answered: bool = False

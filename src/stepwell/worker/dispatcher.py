@@ -120,6 +120,7 @@ class Dispatcher:
         run = self._current(run_id, epoch)
         if run is None or run.answered or run.stopping is not None:
             return
+        self._starts.take_back(run.ahead or run.executor)
         if run.executor is None:  # it begins with that
             run.start = msgspec.structs.replace(run.start, cancel_grace=grace)
             return
@@ -168,7 +169,10 @@ class Dispatcher:
     def said(self, executor: Executor, frame: frames.FromExecutor) -> None:
         """A frame from an executor: only about runs that it was given."""
         if isinstance(frame, frames.Released):
-            self._released(executor, frame.run_id)
+            self._released(executor, frame)
+            return
+        if isinstance(frame, frames.NotBegun):
+            self._not_begun(executor, frame.run_id)
             return
         run = self._runs.get(frame.run_id)
         if run is None or run.executor is not executor or run.epoch != frame.epoch or run.answered:
@@ -198,6 +202,7 @@ class Dispatcher:
     def ended(self, executor: Executor, ending: Ending) -> None:
         """An executor process is gone. Runs that it had have crashed, unless we ended them."""
         self.staff.gone(executor)
+        self._starts.gone(executor)
         for run_id in list(executor.runs):
             executor.runs.discard(run_id)
             self._starts.slot_left()
@@ -205,14 +210,33 @@ class Dispatcher:
             if run is not None and run.executor is executor:
                 run.executor = None
                 self._leases.guard(run_id, run.epoch, None)
-                if not run.answered:
+                if run.answered:
+                    continue
+                if run.presumed:  # it did not come to that
+                    self._release(run)
+                else:
                     self._last_words(run, executor)
                     self._crashed(run, ending)
         self._starts.slots_free()
 
-    def _released(self, executor: Executor, run_id: str) -> None:
-        if run_id not in executor.runs:
+    def _released(self, executor: Executor, frame: frames.Released) -> None:
+        if frame.run_id not in executor.runs:
             return
+        self._leaves(executor, frame.run_id)
+        self._starts.goes_on(executor, frame.begun)
+        following = self._runs.get(frame.begun)
+        if following is not None:
+            following.presumed = False
+        self.staff.left(executor)
+        self._starts.slots_free()
+
+    def _not_begun(self, executor: Executor, run_id: str) -> None:
+        """It has taken a run that was handed to it ahead, too late to begin it."""
+        self._starts.take_back(executor)  # after which this one counts as begun
+        if run_id in executor.runs:
+            self._leaves(executor, run_id)
+
+    def _leaves(self, executor: Executor, run_id: str) -> None:
         executor.runs.discard(run_id)
         self._starts.slot_left()
         run = self._runs.get(run_id)
@@ -220,10 +244,8 @@ class Dispatcher:
             run.executor = None
             run.stop_timers()
             self._leases.guard(run_id, run.epoch, None)
-            if not run.answered:  # discarded because this worker stops
+            if not run.answered:  # discarded because this worker stops, or not begun
                 self._release(run)
-        self.staff.left(executor)
-        self._starts.slots_free()
 
     def _journaled(self, run: Assignment, seq: int, error: StepwellError | None) -> None:
         if error is not None and error.code == _LOST:
@@ -239,6 +261,7 @@ class Dispatcher:
     def _over(self, run: Assignment, executor: Executor, frame: Suspend | Finish) -> None:
         if isinstance(frame, Suspend):
             self.staff.suspended(executor)
+            self._starts.take_back(executor)
         self.end(run, frame)
 
     def over_time(self, run: Assignment) -> None:
@@ -258,15 +281,21 @@ class Dispatcher:
     def _stop_by_force(self, run: Assignment, executor: Executor, cause: Cause, ended: Finish) -> None:
         """Its end is told when nothing of it can happen any more: of a process, when that is dead (`_crashed`)."""
         if executor.isolation == "process":
-            executor.kill(cause)
+            self._kill(run, executor, cause)
         else:
             self.end(run, ended)
             self._discard(executor, run.run_id)
 
+    def _kill(self, run: Assignment, executor: Executor, cause: Cause) -> None:
+        """Unless it has gone on to its next run: then this one has ended by itself, and that is on its way to us."""
+        self._starts.take_back(executor)
+        if executor.current == run.run_id:
+            executor.kill(cause)
+
     def _crashed(self, run: Assignment, ending: Ending) -> None:
-        if ending.cause == "lease":
+        if ending.cause == "lease" and not self._leases.trusted(run.run_id, run.epoch, time.monotonic()):
             self._void(run)
-        elif ending.cause == "drain":
+        elif ending.cause in ("drain", "lease"):  # of another run, which had come before or was to come after it
             self._release(run)
         elif ending.cause == "canceled":
             self.end(run, Finish(run.run_id, run.epoch, canceled=True))
@@ -318,12 +347,13 @@ class Dispatcher:
     def _void(self, run: Assignment) -> None:
         """Nothing of it may be written any more, and whoever has it must stop."""
         self._outbox.forget(run.run_id, run.epoch)
+        self._starts.take_back(run.ahead)
         executor, run.executor = run.executor, None
         self._drop(run)
         if executor is None:
             return
         if executor.isolation == "process":
-            executor.kill("lease")
+            self._kill(run, executor, "lease")
         else:
             self._discard(executor, run.run_id)
 

@@ -120,10 +120,11 @@ class ForkServer:
         request = forking.Fork(number, None if group else memory, group.doors if group else [])
         forked = self._forks[number] = loop.create_future()
         try:
-            self._request(request, [theirs.fileno(), *out, *err])
+            self._request(request, [theirs.fileno(), executor.tray.descriptor, *out, *err])
             pid = await forked
         except (OSError, StepwellError) as error:
             mine.close()
+            executor.tray.close()
             for fd in (out[0], err[0]):
                 os.close(fd)
             if group is not None:

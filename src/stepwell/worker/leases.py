@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,12 @@ class Leases:
         with self._lock:
             lease = self._leases.get(run_id)
             return lease is not None and lease.epoch == epoch and now < lease.trusted_until
+
+    def trusted_until(self, run_id: str, epoch: int) -> float:
+        """By the monotonic clock; in the past for a lease that is not ours."""
+        with self._lock:
+            lease = self._leases.get(run_id)
+            return lease.trusted_until if lease is not None and lease.epoch == epoch else -math.inf
 
     def next_deadline(self) -> float | None:
         """When the first of them ends. From now on `sooner` is set by a lease that ends before that."""

@@ -16,6 +16,7 @@ from stepwell.protocol import frames
 from stepwell.protocol.framing import BadFraming, Unframer, framed
 from stepwell.worker.cgroups import ControlGroup
 from stepwell.worker.endings import Cause, Ending
+from stepwell.worker.tray import Tray
 
 _LAST_WORDS = 8 * 1024
 _CHANNEL_SECONDS = 2.0
@@ -31,7 +32,8 @@ class Owner(Protocol):
 
 
 class Executor(asyncio.Protocol):
-    """`runs`: the ids of the runs that it has now. `retired`: it gets no other run."""
+    """`runs`: the ids of the runs that it has now; `current`: the one that began last; `since`: when, by the monotonic
+    clock. `tray`: runs that were handed to it ahead. `retired`: it gets no other run."""
 
     def __init__(
         self, owner: Owner, task_id: str, isolation: Isolation, memory: int, group: ControlGroup | None
@@ -42,6 +44,9 @@ class Executor(asyncio.Protocol):
         self.group = group
         self.pid = 0
         self.runs: set[str] = set()
+        self.current = ""
+        self.since = 0.0
+        self.tray = Tray()
         self.suspended = 0
         self.retired = False
         self.last_output: dict[str, str] = {}
@@ -142,6 +147,7 @@ class Executor(asyncio.Protocol):
         for fd in (*self._pipes.values(), *([] if self._pidfd is None else [self._pidfd])):
             os.close(fd)
         self._pidfd = None
+        self.tray.close()
         self._remove_group(_GROUP_TRIES)
         ending = Ending(
             self._status,

@@ -15,6 +15,7 @@ import msgspec
 from stepwell.errors import StepwellError
 from stepwell.protocol import frames
 from stepwell.protocol.frames import Finish, Release, StartAttempt, Suspend
+from stepwell.worker.ahead import Ahead
 from stepwell.worker.assignments import Assignment
 from stepwell.worker.claimer import Claimer
 from stepwell.worker.endings import timed_out
@@ -26,6 +27,10 @@ from stepwell.worker.settings import WorkerSettings
 _TROUBLE_SECONDS = 1.0
 _SETTLED = 1.0
 """Seconds after which a run held ready is given back if runs have become so long that it should not have been."""
+_LOOK = 0.005
+"""Seconds between two looks for runs that lie behind a long one."""
+_KEPT = 4096
+"""Bytes of payload that are not worth forgetting once an executor has them."""
 _log = logging.getLogger("stepwell.worker")
 
 
@@ -73,6 +78,9 @@ class Starts:
         self._send = send
         self._claimer = Claimer(settings.slots, settings.prefetch)
         self._waiting: deque[Assignment] = deque()
+        self._ahead = Ahead(leases, self._has_begun)
+        self._handing = False
+        self._looking = False
         self._beginning: set[asyncio.Task[None]] = set()
         self._in_executors = 0
         self._connected = False
@@ -114,18 +122,65 @@ class Starts:
         self._claimer.ended(time.monotonic())
         self.fill()
 
+    def goes_on(self, executor: Executor, begun: str) -> None:
+        """An executor has ended a run and begun that one, which was handed to it ahead; "": it is idle."""
+        self._stand_again(self._ahead.left(executor, begun))
+
+    def gone(self, executor: Executor) -> None:
+        """An executor is dead. It has begun no run that it did not say it begins: that is said first."""
+        self._stand_again(self._ahead.gone(executor))
+
+    def take_back(self, executor: Executor | None) -> None:
+        """What was handed ahead to this executor, and what nobody has begun, is in the line again."""
+        if executor is not None:
+            self._stand_again(self._ahead.empty(executor))
+
+    def _stand_again(self, back: list[Assignment]) -> None:
+        """At the head of the line, where they were."""
+        for run in back:
+            run.waits = True
+        self._waiting.extendleft(reversed(back))
+        if back:
+            self._hand_out_soon()
+
     def fill(self) -> None:
         """Begin what there are slots for."""
         while self._waiting and self.executing < self._settings.slots:
             run = self._waiting.popleft()
             run.waits = False
             self._begin(run)
+        if self._waiting:
+            self._hand_out_soon()
         self.announce_room()
+
+    def _hand_out_soon(self) -> None:
+        """Once for all that happens in this turn of the loop."""
+        if not self._handing:
+            self._handing = True
+            asyncio.get_running_loop().call_soon(self._hand_out)
+
+    def _hand_out(self) -> None:
+        """Who waits though all slots are taken is handed ahead, if its executor is likely to be free soon."""
+        self._handing = False
+        self.fill()
+        if self.executing >= self._settings.slots:
+            self._ahead.hand_out(self._waiting)
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._ahead.count and not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(_LOOK, self._look_behind)
+
+    def _look_behind(self) -> None:
+        self._looking = False
+        self._stand_again(self._ahead.behind_long_ones())
+        self._look_soon()
 
     def look_after(self) -> None:
         """To be called often: what is held ready for too long goes back, and room that runs do not use."""
         now = time.monotonic()
-        excess = len(self._waiting) - self._claimer.prefetch(now)
+        excess = self._ready - self._claimer.prefetch(now)
         for place, run in reversed(list(enumerate(self._waiting))):
             waited = now - run.came_at
             if waited >= self._settings.prefetch_wait * run.start.lease_seconds:
@@ -134,10 +189,15 @@ class Starts:
                 continue
             self._runs.end(run, Release(run.run_id, run.epoch))
         if self._connected:
-            less = self._claimer.unneeded(len(self._waiting) + self.executing, now)
+            less = self._claimer.unneeded(self._ready + self.executing, now)
             if less:
                 self._send(frames.Room(-less))
             self.announce_room()
+
+    @property
+    def _ready(self) -> int:
+        """Runs that are held ready."""
+        return len(self._waiting) + self._ahead.count
 
     # ── room ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,7 +218,7 @@ class Starts:
     def _announce(self) -> None:
         self._announcing = False
         if self._connected:
-            add = self._claimer.room(len(self._waiting) + self.executing, time.monotonic())
+            add = self._claimer.room(self._ready + self.executing, time.monotonic())
             if add:
                 self._send(frames.Room(add))
 
@@ -167,6 +227,8 @@ class Starts:
         unused = self._claimer.close()
         if unused:  # else what is given back here would come back at once
             self._send(frames.Room(-unused))
+        for executor in self._ahead.executors:
+            self.take_back(executor)
         for run in list(self._waiting):
             self._runs.end(run, Release(run.run_id, run.epoch))
 
@@ -211,15 +273,23 @@ class Starts:
 
     def _hand_over(self, run: Assignment, executor: Executor) -> None:
         start = run.start
+        if start.isolation == "process":
+            executor.retired = not start.warm
+        executor.send(start)
+        self._ahead.busy(executor)
+        self._has_begun(run, executor)
+
+    def _has_begun(self, run: Assignment, executor: Executor) -> None:
+        """An executor has it."""
+        start = run.start
         run.executor = executor
         executor.runs.add(start.run_id)
+        executor.current, executor.since = start.run_id, time.monotonic()
         self._in_executors += 1
         if start.isolation == "process":
             self._leases.guard(start.run_id, start.epoch, partial(executor.kill, "lease"))
-            executor.retired = not start.warm
-        executor.send(start)
         self._lines.began(start)
-        if start.journal or start.payload:
+        if start.journal or len(start.payload) > _KEPT:
             run.start = msgspec.structs.replace(start, journal=[], payload=b"")  # the executor has them now
         if start.cancel_grace is not None:
             self._runs.stop_after(run, start.cancel_grace)
