@@ -16,7 +16,8 @@ COMMANDS = [
     *(["dev"], ["demo"], ["doctor"], ["trigger"], ["server"], ["worker"]),
     *(["runs", name] for name in ("list", "show", "logs", "watch", "cancel", "replay", "reschedule")),
     *(["dead", name] for name in ("list", "groups", "show", "redrive", "discard")),
-    *(["queues", "list"], ["db", "migrate"], ["db", "check"]),
+    *(["queues", name] for name in ("list", "show", "pause", "resume", "override", "reset")),
+    *(["db", "migrate"], ["db", "check"]),
     *(["keys", name] for name in ("create", "list", "revoke")),
 ]
 

@@ -121,7 +121,7 @@ def test_a_dead_letter_is_listed_with_its_reason_and_redriven(running: Dev) -> N
     assert new != dead["id"]
     assert dead["id"] not in {run["id"] for run in answer(running.project, "dead", "list")}
     assert f"again as   {new} " in stepwell(running.project, "runs", "show", dead["id"]).stdout
-    assert f"from       {dead['id']} (failed, redrive)" in stepwell(running.project, "runs", "show", new).stdout
+    assert f"from       {dead['id']} (failed)" in stepwell(running.project, "runs", "show", new).stdout
 
 
 def test_logs_are_told_with_their_step_and_followed_to_the_end(running: Dev, tmp_path: Path) -> None:

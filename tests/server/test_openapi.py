@@ -78,6 +78,7 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
             parameters = {
                 "run_id": dead_id if operation.name.startswith("dead.") else run_id,
                 "group": group["id"],
+                "queue": "task/greet",
                 "batch_id": batch["id"],
                 "schedule_id": schedule["id"],
                 "token_id": token["id"],

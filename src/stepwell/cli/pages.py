@@ -80,7 +80,7 @@ def _facts(console: Console, run: RunDetail) -> Iterable[tuple[str, str]]:
     if run.parent_id is not None:
         yield "parent", run.parent_id
     for origin in run.origins or ():
-        yield "from", f"{origin.id} ({origin.state}, {origin.made_by})"
+        yield "from", f"{origin.id} ({origin.state})"
     for made in run.offspring or ():
         yield "again as", f"{made.id} ({made.state}, {made.made_by})"
     for each in run.not_undone or ():

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from stepwell.client import dead, events, fleet, runs, schedules, tokens, triggering
+from stepwell.client import dead, events, fleet, queues, runs, schedules, tokens, triggering
 from stepwell.client.async_lines import AsyncLines
 from stepwell.client.connection import find_connection
 from stepwell.client.dead import Choice
@@ -18,6 +18,7 @@ from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
 from stepwell.client.handles import BatchHandle, RunHandle
 from stepwell.client.lines import goes_direct
 from stepwell.client.options import Duration, TriggerFields
+from stepwell.client.queues import LimitFields
 from stepwell.client.retrying import delay_after_reply, delay_after_silence
 from stepwell.client.runs import Filter
 from stepwell.client.schedules import Times
@@ -29,7 +30,8 @@ from stepwell.model.child import ChildSpec
 from stepwell.primitives.duration import seconds
 from stepwell.protocol.dead import Dead, DeadLetter, GroupView, Redriven
 from stepwell.protocol.events import EventSent, SentEvent, SentEventList
-from stepwell.protocol.fleet import Health, QueueView, TaskView, WorkerView
+from stepwell.protocol.fleet import Health, TaskView, WorkerView
+from stepwell.protocol.queueing import LimitName, QueueView
 from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
 from stepwell.protocol.scheduling import Previewed, ScheduleView, TickView
 from stepwell.protocol.tokens import TokenCreated, TokenDetail, TokenList
@@ -68,6 +70,7 @@ class Stepwell:
         self._lines = AsyncLines(self._connection.url, headers) if direct else None
         self.runs = Runs(self)
         self.dead = DeadLetters(self)
+        self.queues = Queues(self)
         self.schedules = Schedules(self)
 
     @property
@@ -152,10 +155,6 @@ class Stepwell:
     async def list_events(self, *, limit: int = 20, name: str | None = None, after: str | None = None) -> SentEventList:
         """One page of events, newest first; `after` is the cursor of the page before."""
         return await self.ask(events.list_events(limit, name, after))
-
-    async def queues(self) -> list[QueueView]:
-        """The environment's queues, with what runs and waits in them."""
-        return await self.ask(fleet.list_queues())
 
     async def tasks(self) -> list[TaskView]:
         """The environment's tasks, as their workers declared them."""
@@ -370,6 +369,60 @@ class DeadLetters:
     async def discard_many(self, reason: str, *, by: str | None = None, **choice: Unpack[Choice]) -> int:
         """The same of many, chosen as for `redrive_many`; how many."""
         return (await self._client.ask(dead.discard_many(choice, reason, by))).count
+
+
+class Queues:
+    """`client.queues`: what runs and waits in them, their limits at runtime; `await client.queues()` lists them."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    async def __call__(self) -> Sequence[QueueView]:
+        """The same as `list`."""
+        return await self._client.ask(queues.list_queues())
+
+    async def list(self) -> Sequence[QueueView]:
+        """All of them by name, with what runs and waits in them."""
+        return await self._client.ask(queues.list_queues())
+
+    async def retrieve(self, name: str) -> QueueView:
+        """One of them; a task's own queue is `task/<id>`. Raises NotFound, as all of these do."""
+        return await self._client.ask(queues.retrieve(name))
+
+    async def pause(self, name: str) -> QueueView:
+        """Nothing of it is handed to workers until it is resumed; what executes goes on."""
+        return await self._client.ask(queues.pause(name, paused=True))
+
+    async def resume(self, name: str) -> QueueView:
+        """Go on with a paused queue."""
+        return await self._client.ask(queues.pause(name, paused=False))
+
+    async def override(self, name: str, *, by: str | None = None, **limits: Unpack[LimitFields]) -> QueueView:
+        """Set limits in place of those in code, until they are reset; no deploy undoes it. by: who does.
+
+        A concurrency of 0 lets nothing start. Rates are texts: "100/1m", "10/1s burst 20", "5/1h sliding".
+        """
+        return await self._client.ask(queues.override(name, limits, by))
+
+    async def reset(self, name: str, *only: LimitName) -> QueueView:
+        """What code declares counts again; with names of limits, for these."""
+        return await self._client.ask(queues.reset(name, only))
+
+    async def pause_task(self, task_id: str) -> None:
+        """No run of a task is handed to workers, whatever queue it is in."""
+        await self._client.ask(queues.pause_task(task_id, paused=True))
+
+    async def resume_task(self, task_id: str) -> None:
+        """Go on with a paused task."""
+        await self._client.ask(queues.pause_task(task_id, paused=False))
+
+    async def pause_environment(self) -> None:
+        """No run of the environment is handed to workers."""
+        await self._client.ask(queues.pause_environment(paused=True))
+
+    async def resume_environment(self) -> None:
+        """Go on with all there is."""
+        await self._client.ask(queues.pause_environment(paused=False))
 
 
 class Schedules:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Literal
 
@@ -34,6 +34,10 @@ class QueueLimits:
         given = {name: getattr(overrides, name) for name in names if getattr(overrides, name) is not None}
         return QueueLimits(**{name: getattr(self, name) for name in names} | given)
 
+    def without(self, names: Collection[str]) -> QueueLimits:
+        """These limits but for those of these names."""
+        return replace(self, **dict.fromkeys(names))
+
     def problem(self, *, least: int = 1) -> str | None:
         """What is wrong with them, in words that name the limit; None if they can be kept.
 
@@ -59,7 +63,7 @@ class Queue:
 
     declared: the limits in code. overrides: those set at runtime, by whom and when, which count as long as they are
     there. queued: runs that could be claimed now. executing: live leases, that is, slots held. delayed and waiting runs
-    count in neither.
+    count in neither. oldest: for how many seconds the one that waits longest in the queue does, None: nobody waits.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Queue:
     paused: bool = False
     queued: int = 0
     executing: int = 0
+    oldest: float | None = None
 
     @property
     def limits(self) -> QueueLimits:

@@ -1,4 +1,4 @@
-"""Bodies about what surrounds runs: tasks, queues, workers, public tokens, health."""
+"""Bodies about what surrounds runs: tasks, workers, public tokens, health."""
 
 from __future__ import annotations
 
@@ -32,27 +32,10 @@ class Tasks(Wire, frozen=True, kw_only=True):
     data: list[TaskView]
 
 
-class QueueView(Wire, frozen=True, kw_only=True):
-    """`concurrencyLimit`: runs that may execute at once; null is no limit. running and queued are counted now."""
-
-    id: str
-    name: str
-    type: Literal["task", "custom"]
-    running: int
-    queued: int
-    paused: bool
-    concurrency_limit: int | None
-
-
 class PageNumbers(Wire, frozen=True, kw_only=True):
     current_page: int
     total_pages: int
     count: int
-
-
-class Queues(Wire, frozen=True, kw_only=True):
-    data: list[QueueView]
-    pagination: PageNumbers
 
 
 class PageQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

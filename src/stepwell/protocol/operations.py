@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stepwell.protocol import dead, events, fleet, frames, runs, scheduling, tokens, triggering
+from stepwell.protocol import dead, events, fleet, frames, queueing, runs, scheduling, tokens, triggering
 from stepwell.protocol.wire import Id, Message
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -76,6 +76,7 @@ def _text(value: object) -> str:
 
 _RUN = "run-not-found"
 _GROUP = "error-group-not-found"
+_QUEUE = "queue-not-found"
 _TRIGGER_ERRORS = (
     "task-not-found",
     "queue-not-found",
@@ -377,7 +378,78 @@ LIST_QUEUES = Operation(
     path="/api/v1/queues",
     summary="The environment's queues, with what runs and waits in them.",
     query=fleet.PageQuery,
-    response=fleet.Queues,
+    response=queueing.Queues,
+)
+GET_QUEUE = Operation(
+    name="queues.retrieve",
+    method="GET",
+    path="/api/v1/queues/{queue}",
+    summary="A queue, with what runs and waits in it.",
+    query=queueing.QueueQuery,
+    response=queueing.QueueView,
+    errors=(_QUEUE,),
+)
+PAUSE_QUEUE = Operation(
+    name="queues.pause",
+    method="POST",
+    path="/api/v1/queues/{queue}/pause",
+    summary="Pause a queue, or resume it: nothing of a paused one is handed to workers; what executes goes on.",
+    request=queueing.PauseQueue,
+    response=queueing.QueueView,
+    errors=(_QUEUE,),
+)
+OVERRIDE_CONCURRENCY = Operation(
+    name="queues.override_concurrency",
+    method="POST",
+    path="/api/v1/queues/{queue}/concurrency/override",
+    summary="Set how many runs of a queue may execute at once, in place of what code declares.",
+    request=queueing.OverrideConcurrency,
+    response=queueing.QueueView,
+    errors=(_QUEUE,),
+)
+RESET_CONCURRENCY = Operation(
+    name="queues.reset_concurrency",
+    method="POST",
+    path="/api/v1/queues/{queue}/concurrency/reset",
+    summary="What code declares of that counts again.",
+    request=queueing.Named,
+    response=queueing.QueueView,
+    errors=(_QUEUE,),
+)
+OVERRIDE_QUEUE = Operation(
+    name="queues.override",
+    method="POST",
+    path="/api/v1/queues/{queue}/override",
+    summary="Set any limits of a queue in place of those that code declares. No deploy undoes it.",
+    request=queueing.Override,
+    response=queueing.QueueView,
+    errors=(_QUEUE,),
+)
+RESET_QUEUE = Operation(
+    name="queues.reset",
+    method="POST",
+    path="/api/v1/queues/{queue}/reset",
+    summary="What code declares counts again, for all limits or some.",
+    request=queueing.ResetQueue,
+    response=queueing.QueueView,
+    errors=(_QUEUE,),
+)
+PAUSE_TASK = Operation(
+    name="tasks.pause",
+    method="POST",
+    path="/api/v1/tasks/{task_id}/pause",
+    summary="Pause a task, whatever queues its runs are in, or resume it.",
+    request=queueing.Pause,
+    response=queueing.Paused,
+    errors=("task-not-found",),
+)
+PAUSE_ENVIRONMENT = Operation(
+    name="environment.pause",
+    method="POST",
+    path="/api/v1/environment/pause",
+    summary="Pause all that the environment has, or resume it.",
+    request=queueing.Pause,
+    response=queueing.Paused,
 )
 CREATE_SCHEDULE = Operation(
     name="schedules.create",
@@ -664,6 +736,14 @@ OPERATIONS: tuple[Operation, ...] = (
     REDRIVE,
     DISCARD,
     LIST_QUEUES,
+    GET_QUEUE,
+    PAUSE_QUEUE,
+    OVERRIDE_CONCURRENCY,
+    RESET_CONCURRENCY,
+    OVERRIDE_QUEUE,
+    RESET_QUEUE,
+    PAUSE_TASK,
+    PAUSE_ENVIRONMENT,
     CREATE_SCHEDULE,
     LIST_SCHEDULES,
     PREVIEW_SCHEDULE,

@@ -36,8 +36,23 @@ async def lock(tx: Tx, environment_id: str, queues: Sequence[str]) -> None:
     await tx.fetch(_sql.lock, environment_id, list(queues))
 
 
-async def every(tx: Tx, environment_id: str) -> list[Queue]:
-    return [_queue(row) for row in await tx.fetch(_sql.all, environment_id)]
+async def page(tx: Tx, environment_id: str, limit: int, skip: int) -> list[Queue]:
+    """By name, with what is in them now."""
+    return [_queue(row) for row in await tx.fetch(_sql.all, environment_id, None, limit, skip)]
+
+
+async def get(tx: Tx, environment_id: str, name: str) -> Queue | None:
+    row = await tx.fetchrow(_sql.all, environment_id, name, 1, 0)
+    return _queue(row) if row else None
+
+
+async def count(tx: Tx, environment_id: str) -> int:
+    return await tx.fetchval(_sql.count, environment_id)
+
+
+async def override(tx: Tx, environment_id: str, name: str, limits: QueueLimits, by: str | None) -> None:
+    """Set all that is in place of what was declared; nothing, where it is None."""
+    await tx.execute(_sql.override, environment_id, name, *columns_of(limits), by)
 
 
 async def set_paused(tx: Tx, environment_id: str, name: str, paused: bool) -> bool:
@@ -62,6 +77,7 @@ def _queue(row: asyncpg.Record) -> Queue:
         paused=row["paused"],
         queued=row["queued"],
         executing=row["executing"],
+        oldest=None if row["oldest"] is None else max(0.0, row["oldest"]),
     )
 
 

@@ -39,6 +39,11 @@ async def upsert(tx: Tx, environment_id: str, tasks: Sequence[TaskDeclaration]) 
     await tx.execute(_sql.upsert, environment_id, *transposed(rows, 6))
 
 
+async def set_paused(tx: Tx, environment_id: str, task_id: str, paused: bool) -> bool:
+    """False when there is no such task."""
+    return await tx.execute(_sql.set_paused, environment_id, task_id, paused) == 1
+
+
 async def load(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, StoredTask]:
     rows = await tx.fetch(_sql.load, environment_id, list(ids))
     return {

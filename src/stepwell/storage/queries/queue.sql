@@ -29,13 +29,35 @@ SELECT name FROM queue WHERE environment_id = $1 ORDER BY name LIMIT 1000
 SELECT name FROM queue WHERE environment_id = $1 AND name = ANY($2) ORDER BY name FOR NO KEY UPDATE
 
 -- name: all
--- All queues of an environment with what is in them now.
-SELECT queue.*, ready.amount AS queued, lease.amount AS executing
-FROM queue
-CROSS JOIN LATERAL (SELECT count(*) AS amount FROM ready WHERE environment_id = $1 AND ready.queue = name) AS ready
-CROSS JOIN LATERAL (SELECT count(*) AS amount FROM lease WHERE environment_id = $1 AND lease.queue = name) AS lease
-WHERE queue.environment_id = $1
+-- A page of queues with what is in them now. $2 the only one (null: any), $3 rows, $4 rows before. `oldest`: seconds that
+-- the longest waiting run has been claimable: one that never began since it was made or its delay was over, one that goes
+-- on since it was woken. Of either kind the one made first is looked at.
+SELECT queue.*, waiting.amount AS queued, held.amount AS executing, oldest.seconds AS oldest
+FROM (SELECT * FROM queue WHERE environment_id = $1 AND ($2::text IS NULL OR name = $2)
+      ORDER BY name LIMIT $3 OFFSET $4) AS queue
+CROSS JOIN LATERAL (
+    SELECT count(*) AS amount, min(number) FILTER (WHERE NOT resumed) AS fresh, min(number) FILTER (WHERE resumed) AS again
+    FROM ready WHERE ready.environment_id = $1 AND ready.queue = queue.name) AS waiting
+CROSS JOIN LATERAL (
+    SELECT count(*) AS amount FROM lease WHERE lease.environment_id = $1 AND lease.queue = queue.name) AS held
+CROSS JOIN LATERAL (
+    SELECT extract(epoch FROM clock_timestamp() - min(CASE WHEN run.number = waiting.again THEN run.updated_at
+               ELSE greatest(run.created_at, run.delayed_until) END))::double precision AS seconds
+    FROM run WHERE run.environment_id = $1 AND run.number IN (waiting.fresh, waiting.again)) AS oldest
 ORDER BY queue.name
+
+-- name: count
+-- How many queues an environment has.
+SELECT count(*) FROM queue WHERE environment_id = $1
+
+-- name: override
+-- Sets all that is in place of what was declared (null: nothing). $2 name, $3 concurrency, $4 the same per key, $5 rate,
+-- $6 the same per key, $7 weights of keys, $8 who does.
+UPDATE queue SET concurrency_override = $3, key_concurrency_override = $4, rate_override = $5, key_rate_override = $6,
+                 key_weights_override = $7, overridden_by = $8,
+                 overridden_at = CASE WHEN num_nonnulls($3::integer, $4::integer, $5::jsonb, $6::jsonb, $7::jsonb) > 0
+                                      THEN clock_timestamp() END
+WHERE environment_id = $1 AND name = $2
 
 -- name: set_paused
 -- Stops or resumes claiming from a queue.

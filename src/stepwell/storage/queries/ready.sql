@@ -50,7 +50,7 @@ WITH RECURSIVE pair AS (
     JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue
     JOIN environment ON environment.id = $1
     JOIN task ON task.environment_id = $1 AND task.id = pair.task_id
-    WHERE pair.task_id = ANY($2) AND NOT queue.paused AND NOT environment.paused
+    WHERE pair.task_id = ANY($2) AND NOT queue.paused AND NOT environment.paused AND NOT task.paused
 ), head AS (
     SELECT first.*, offered.declared_at, offered.slots, row_number() OVER (
                PARTITION BY first.queue ORDER BY first.resumed DESC, first.priority DESC, first.number) AS place

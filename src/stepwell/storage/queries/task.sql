@@ -13,6 +13,10 @@ SET queue = excluded.queue, declaration = excluded.declaration, payload_schema =
 WHERE (task.queue, task.declaration, task.schema_digest)
       IS DISTINCT FROM (excluded.queue, excluded.declaration, excluded.schema_digest)
 
+-- name: set_paused
+-- Stops or resumes claiming runs of a task.
+UPDATE task SET paused = $3 WHERE environment_id = $1 AND id = $2
+
 -- name: load
 -- Declarations of these tasks, without their schemas.
 SELECT id, declaration, schema_digest, updated_at FROM task WHERE environment_id = $1 AND id = ANY($2)
@@ -24,7 +28,7 @@ WHERE environment_id = $1 AND id = ANY($2) AND payload_schema IS NOT NULL
 
 -- name: all
 -- All tasks of an environment by id.
-SELECT id, declaration, payload_schema, updated_at FROM task WHERE environment_id = $1 ORDER BY id
+SELECT id, declaration, payload_schema, updated_at, paused FROM task WHERE environment_id = $1 ORDER BY id
 
 -- name: ids
 -- The ids of an environment's tasks, for "did you mean".

@@ -1,0 +1,108 @@
+"""Queues over HTTP and through the Python client: read, paused, their limits set at runtime and reset."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from stepwell import Stepwell
+from stepwell.client import asynchronous, blocking
+from stepwell.errors import ApiError, ConfigError, NotFound
+from stepwell.model.task import QueueDeclaration, TaskDeclaration
+from stepwell.protocol.frames import Room, StartAttempt
+from tests.server.scripted import ScriptedWorker
+from tests.server.tenants import Tenant
+
+
+@pytest.fixture
+async def client(tenant: Tenant) -> AsyncIterator[Stepwell]:
+    async with Stepwell(tenant.url, tenant.key) as client:
+        yield client
+
+
+def narrow(tenant: Tenant) -> ScriptedWorker:
+    queue = QueueDeclaration("narrow", concurrency=1)
+    return ScriptedWorker(tenant.url, tenant.key, TaskDeclaration("greet", queue="narrow"), queues=(queue,))
+
+
+async def test_a_limit_is_set_at_runtime_shown_with_who_did_and_reset(tenant: Tenant, client: Stepwell) -> None:
+    async with narrow(tenant):
+        made = await client.queues.override("narrow", concurrency=5, rate_limit="100/1m burst 10", by="ada")
+        assert (made.concurrency_limit, made.concurrency.base, made.concurrency.override) == (5, 1, 5)
+        assert (made.overridden_by, made.concurrency.overridden_by, made.overridden_at is not None) == (
+            "ada",
+            "ada",
+            True,
+        )
+        rate = made.limits.rate_limit
+        assert rate is not None
+        assert (rate.amount, rate.per, rate.burst) == (100, 60, 10)
+    async with narrow(tenant):  # a deploy
+        assert (await client.queues.retrieve("narrow")).concurrency_limit == 5
+        some = await client.queues.reset("narrow", "rate_limit")
+        assert (some.concurrency_limit, some.limits.rate_limit) == (5, None)
+        reset = await client.queues.reset("narrow")
+        assert (reset.concurrency_limit, reset.overridden_at, reset.overridden_by) == (1, None, None)
+        nobody = await client.queues.override("narrow", concurrency=2)
+        assert nobody.overridden_by == f"API key …{tenant.key[-4:]}"
+
+
+async def test_a_paused_queue_task_or_environment_hands_out_nothing(tenant: Tenant, client: Stepwell) -> None:
+    async with narrow(tenant) as worker:
+        paused = await client.queues.pause("narrow")
+        run = await client.trigger("greet")
+        await worker.send(Room(1))
+        assert (paused.paused, (await client.queues()).__len__()) == (True, 2)
+        [waiting] = [each for each in await client.queues.list() if each.name == "narrow"]
+        assert (waiting.queued, waiting.running, waiting.oldest is not None) == (1, 0, True)
+        await client.queues.pause_task("greet")
+        await client.queues.pause_environment()
+        await client.queues.resume("narrow")
+        await client.queues.resume_task("greet")
+        assert not any(isinstance(frame, StartAttempt) for frame in worker.received)
+        await client.queues.resume_environment()
+        assert (await worker.expect(StartAttempt)).run_id == run.id
+
+
+async def test_the_npm_client_s_ways_to_name_a_queue(tenant: Tenant) -> None:
+    async with tenant.worker("greet/loud"):
+        for path in ("task%252Fgreet%252Floud?type=id", "greet%252Floud?type=task", "task%2Fgreet%2Floud"):
+            found = (await tenant.http.get(f"/api/v1/queues/{path}")).json()
+            assert (found["id"], found["name"], found["type"]) == ("task/greet/loud", "greet/loud", "task")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("none/concurrency/override", {"concurrencyLimit": 3}, 404, "no queue 'none'"),
+        ("none/concurrency/reset", {}, 404, "no queue 'none'"),
+        ("none/pause", {"action": "pause"}, 404, "no queue 'none'"),
+        ("task%2Fgreet/pause", {"action": "stop"}, 400, "action"),
+        ("task%2Fgreet/concurrency/override", {"concurrencyLimit": -1}, 422, "0 or more"),
+        ("task%2Fgreet/override", {}, 422, "nothing to override"),
+        ("task%2Fgreet/override", {"rateLimit": {"amount": 0, "per": "1m"}}, 422, "above 0"),
+        ("task%2Fgreet/override", {"rateLimit": {"amount": 3}}, 400, "per"),
+        ("task%2Fgreet/override", {"rateLimit": {"amount": 3, "per": "soon"}}, 422, "rateLimit"),
+        ("task%2Fgreet/reset", {"only": ["speed"]}, 400, "only"),
+    ],
+)
+async def test_what_cannot_be_is_refused(tenant: Tenant, path: str, body: dict, status: int, said: str) -> None:
+    async with tenant.worker("greet"):
+        answer = await tenant.http.post(f"/api/v1/queues/{path}", json=body)
+    assert (answer.status_code, said in answer.text) == (status, True), answer.text
+
+
+async def test_refusals_of_the_client(client: Stepwell) -> None:
+    with pytest.raises(NotFound, match="no task"):
+        await client.queues.pause_task("nobody")
+    with pytest.raises(NotFound, match="no queue"):
+        await client.queues.retrieve("nobody")
+    for rate in ("100", "100/", "x/1m", "1/1m fast", "1/1m burst"):
+        with pytest.raises((ConfigError, ApiError), match="rate"):
+            await client.queues.override("narrow", rate_limit=rate)
+
+
+def test_the_blocking_client_has_the_same_verbs() -> None:
+    verbs = {name for name in vars(asynchronous.Queues) if not name.startswith("_")}
+    assert verbs == {name for name in vars(blocking.Queues) if not name.startswith("_")}
