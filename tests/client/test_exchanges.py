@@ -7,6 +7,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepwell.client import fleet, runs, triggering
 from stepwell.client.exchange import Call, Exchange, Reply
@@ -397,3 +399,9 @@ def test_delays_grow_and_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     delays = [delay_after_silence(GET, tried, sent=True) or 0 for tried in range(1, TRIES)]
     assert 0.125 <= delays[0] <= 0.25
     assert 1.0 <= delays[3] <= 2.0
+
+
+@given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats() | st.text()))
+def test_a_flat_payload_is_written_as_any_other_is(payload: dict[str, Any]) -> None:
+    nested = bytes(runs.raw([payload]))  # takes the longer way
+    assert b"[" + bytes(runs.raw(payload)) + b"]" == nested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from stepwell.client.options import Duration
 from stepwell.client.outcomes import failure_of, outcome_of, output_of
 from stepwell.codec.payload import JSON, TAGGED, Packet, plain_bytes
 from stepwell.codec.values import dumps
+from stepwell.codec.walk import SAFE_INTEGER
 from stepwell.errors import NotFound
 from stepwell.primitives.duration import seconds
 from stepwell.protocol import operations
@@ -128,7 +129,27 @@ def result(run_id: str, timeout: float | None, clock: Callable[[], float] = time
 
 def raw(payload: Any) -> msgspec.Raw:
     """Any Python value as the plain JSON that a payload is. Raises CheckpointError for what has no JSON."""
+    if _is_flat(payload):  # most are: a tenth of the time
+        try:
+            return msgspec.Raw(msgspec.json.encode(payload))
+        except (msgspec.MsgspecError, UnicodeEncodeError):
+            pass  # said in better words below
     return msgspec.Raw(plain_bytes(Packet(dumps(payload), TAGGED)))
+
+
+def _is_flat(payload: Any) -> bool:
+    """Whether it is a dict by names of what JSON has, and every language reads alike."""
+    if type(payload) is not dict:
+        return False
+    fields = cast("dict[Any, Any]", payload)
+    return all(type(name) is str and _is_simple(value) for name, value in fields.items())
+
+
+def _is_simple(value: Any) -> bool:
+    kind = type(value)
+    if kind is int:
+        return -SAFE_INTEGER < value < SAFE_INTEGER
+    return kind is str or kind is bool or value is None or (kind is float and value - value == 0)
 
 
 def plain(changes: Mapping[str, Any]) -> dict[str, Any]:
