@@ -146,7 +146,7 @@ def _is_flat(payload: Any) -> bool:
 
 
 def _is_simple(value: Any) -> bool:
-    kind = type(value)
+    kind = cast("type[object]", type(value))
     if kind is int:
         return -SAFE_INTEGER < value < SAFE_INTEGER
     return kind is str or kind is bool or value is None or (kind is float and value - value == 0)
