@@ -15,6 +15,8 @@ from itertools import groupby, pairwise
 from tests.chaos.history import TERMINAL, Entry, Execution, Fact, Fault, History, RunRow
 
 HIT_SECONDS = 1.0
+UNDO = "undo"
+"""The branch of the steps by which a canceled run undoes; their indexes are those of the steps, negated."""
 HEALED = 0.95
 
 
@@ -40,6 +42,9 @@ def check(history: History) -> list[Violation]:
         *(Violation("stuck", run) for run in history.stuck),
         *(Violation("stuck", f"{r.id} is still {r.status}") for r in history.runs if r.status not in TERMINAL),
         *_leaked(history),
+        *_cancels(history),
+        *_undone(history),
+        *_answered(history),
     ]
 
 
@@ -78,8 +83,9 @@ def recoveries(history: History) -> list[float]:
 
 def _lost(history: History) -> Iterator[Violation]:
     status = {run.id: run.status for run in history.runs}
+    canceled = {each.run for each in history.cancels}
     for acked in history.acked:
-        if status.get(acked.run) != "completed":
+        if status.get(acked.run) != "completed" and not (acked.run in canceled and status.get(acked.run) == "canceled"):
             yield Violation("lost", f"{acked.run} was acknowledged and is {status.get(acked.run, 'nowhere')}")
 
 
@@ -167,6 +173,40 @@ def _leaked(history: History) -> Iterator[Violation]:
     for run, epoch in history.leases:
         if run not in executing:
             yield Violation("leaked", f"a slot is held for {run} (epoch {epoch}), which does not execute")
+
+
+def _cancels(history: History) -> Iterator[Violation]:
+    """A cancel wins, or says how the run had ended. Who had to ask again may have won before, unheard."""
+    status = {run.id: run.status for run in history.runs}
+    for each in history.cancels:
+        ended = status.get(each.run)
+        if each.won != (ended == "canceled") and not (each.asked > 1 and each.state == "canceled" == ended):
+            yield Violation("cancel", f"{each.run} is {ended}; its cancel was told that it is {each.state}")
+        elif not each.won and each.state != ended:
+            yield Violation("cancel", f"{each.run} is {ended}, and its cancel was told {each.state}")
+
+
+def _undone(history: History) -> Iterator[Violation]:
+    """Of a canceled run exactly what its journal holds is undone, backwards; of others nothing."""
+    order: dict[str, list[int]] = defaultdict(list)
+    for e in sorted(history.executions, key=lambda e: e.started):
+        if e.branch == UNDO and e.ended is not None and -e.index not in order[e.run]:
+            order[e.run].append(-e.index)
+    for run in history.runs:
+        expected = list(reversed(range(history.taken.get(run.id, 0)))) if run.status == "canceled" else []
+        if order[run.id] != expected:
+            yield Violation("undone", f"{run.id} is {run.status} and undid {order[run.id]}, not {expected}")
+
+
+def _answered(history: History) -> Iterator[Violation]:
+    """One answer counts, and it is the one that is stored."""
+    winners: dict[str, list[str]] = defaultdict(list)
+    for each in history.answers:
+        if each.won:
+            winners[each.token].append(each.by)
+    for token, by in winners.items():
+        if by != [history.closed.get(token)]:
+            yield Violation("answered", f"{token}: {by} were told that they won, stored is {history.closed.get(token)}")
 
 
 # ── reading the ledger ───────────────────────────────────────────────────────

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from tests.chaos.history import Acked, Entry, Execution, Fact, Fault, History, RunRow
+from tests.chaos.history import Acked, Answer, Canceled, Entry, Execution, Fact, Fault, History, RunRow
 from tests.chaos.workload import LIMIT, attempts_of, few, steps_of
 from tests.stack import Stack
 
+_TAKEN = """
+SELECT run_id, count(*) AS count FROM checkpoint WHERE key LIKE '|take#%' AND outcome = 'value' GROUP BY run_id
+"""
 _RUNS = "SELECT id, task_id, queue, status, idempotency_key, attempt FROM run"
 _FACTS = "SELECT run_id, extract(epoch FROM at)::float8 AS wall, kind, (data ->> 'epoch')::int AS epoch FROM event"
 
 
 async def gather(
-    stack: Stack, steps: int, acked: list[Acked], executions: list[Execution], faults: list[Fault], stuck: list[str]
+    stack: Stack,
+    steps: int,
+    acked: list[Acked],
+    executions: list[Execution],
+    faults: list[Fault],
+    stuck: list[str],
+    cancels: Sequence[Canceled] = (),
+    answers: Sequence[Answer] = (),
 ) -> History:
     """The history of a run of the harness."""
     rows = await stack.rows(_RUNS)
@@ -29,6 +40,10 @@ async def gather(
         faults=faults,
         stuck=[*stuck, *(f"{row['id']} has no wake-up reason at the end" for row in open_runs)],
         leases=[(row["run_id"], row["epoch"]) for row in await stack.rows("SELECT run_id, epoch FROM lease")],
+        cancels=list(cancels),
+        answers=list(answers),
+        taken={row["run_id"]: row["count"] for row in await stack.rows(_TAKEN)},
+        closed={row["id"]: row["completed_by"] for row in await stack.rows("SELECT id, completed_by FROM token")},
         limits={few.name: LIMIT},
     )
 

@@ -11,16 +11,18 @@ from pathlib import Path
 import asyncpg
 
 from stepwell.client import Stepwell
-from stepwell.errors import ApiError, ConnectionFailed
+from stepwell.errors import ApiError, Conflict, ConnectionFailed
 from tests.chaos import checker, evidence, ledger
 from tests.chaos.checker import Violation
-from tests.chaos.history import Acked, Fault, History
+from tests.chaos.history import Acked, Answer, Canceled, Fault, History
 from tests.chaos.report import Report, report
 from tests.chaos.system import System
 from tests.chaos.workload import SHAPES
 
 FEWEST, MOST = 0.3, 2.0
 """Seconds between one fault and the next."""
+LATEST_CANCEL = 0.8
+"""Seconds after its trigger at which a saga is canceled at the latest; some have ended by then."""
 QUIET_SECONDS = 60.0
 WATCH_SECONDS = 0.5
 _UNFINISHED = "SELECT count(*) FROM run WHERE ended_as IS NULL"
@@ -49,8 +51,11 @@ class Chaos:
     acked: list[Acked] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
+    cancels: list[Canceled] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     unknown: int = 0
     open: int = 0
+    _canceling: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def run(self) -> tuple[History, list[Violation], Report]:
         """Start nothing, stop nothing: the system is somebody else's. Raises TimeoutError after `patience`."""
@@ -59,6 +64,7 @@ class Chaos:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch())
                 killing = group.create_task(self._kill())
+                answering = group.create_task(self._answer(client))
                 await self._trigger_all(client, range(self.plan.runs))
                 await self._until_open(self.plan.at_once // 4)
                 killing.cancel()
@@ -66,11 +72,21 @@ class Chaos:
                 await self.system.whole()
                 healed = await self._heal(client)
                 await self._quiesce()
+                await asyncio.gather(*self._canceling)
                 watching.cancel()
+                answering.cancel()
             history = await evidence.gather(
-                self.system.stack, self.plan.steps, self.acked, ledger.read(self.ledger), self.faults, self.stuck
+                self.system.stack,
+                self.plan.steps,
+                self.acked,
+                ledger.read(self.ledger),
+                self.faults,
+                self.stuck,
+                self.cancels,
+                self.answers,
             )
-        done = sum(run.id in healed and run.status == "completed" for run in history.runs)
+        ended_well = {"completed", "canceled"}  # who was canceled, the checker knows
+        done = sum(run.id in healed and run.status in ended_well for run in history.runs)
         history.healed = (self.plan.healing, done)
         found = checker.check(history)
         return history, found, report(history, found, self.plan.seed, time.monotonic() - began)
@@ -95,7 +111,45 @@ class Chaos:
                 await asyncio.sleep(0.1)
                 continue
             self.acked.append(Acked(key, handle.id))
+            if task == "saga" or (task == "family" and number % 2):
+                self._canceling.append(asyncio.create_task(self._cancel(client, handle.id, number)))
             return handle.id
+
+    async def _cancel(self, client: Stepwell, run: str, number: int) -> None:
+        """At some moment: before it begins, in its midst, in its last step, or when it is over."""
+        await asyncio.sleep(random.Random(f"{self.plan.seed}:{number}").uniform(0, LATEST_CANCEL))
+        asked = 0
+        while True:
+            asked += 1
+            try:
+                told = await client.runs.cancel(run)
+            except (ConnectionFailed, ApiError):
+                self.unknown += 1
+                await asyncio.sleep(0.1)
+                continue
+            self.cancels.append(Canceled(run, told.canceled, told.state, asked))
+            return
+
+    async def _answer(self, client: Stepwell) -> None:
+        """Every open token is answered by two at once."""
+        while True:
+            try:
+                waiting = (await client.list_tokens(status="waiting")).data
+            except (ConnectionFailed, ApiError):
+                waiting = []
+            await asyncio.gather(*(self._complete(client, each.id, by) for each in waiting for by in ("ada", "mara")))
+            await asyncio.sleep(0.1)
+
+    async def _complete(self, client: Stepwell, token: str, by: str) -> None:
+        won: bool | None
+        try:
+            await client.complete_token(token, {"approved": True}, by=by)
+            won = True
+        except Conflict:
+            won = False
+        except (ConnectionFailed, ApiError):
+            won = None
+        self.answers.append(Answer(token, by, won))
 
     async def _heal(self, client: Stepwell) -> set[str]:
         first = self.plan.runs

@@ -76,11 +76,32 @@ class Fault:
     pids: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Canceled:
+    """What a client was told of its request to cancel. asked: how often it had to ask until it was told anything."""
+
+    run: str
+    won: bool
+    state: str
+    asked: int = 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client was told of its answer to a token. won: None, when it was told nothing."""
+
+    token: str
+    by: str
+    won: bool | None
+
+
 @dataclass
 class History:
     """stuck: runs without a wake-up reason twice in a row, or at the end. leases: (run, epoch) left at the end.
 
-    limits: of queues. healed: how many runs were triggered after the last fault, and how many of them completed.
+    cancels, answers: by clients. taken: by run, how many steps that can be undone its journal holds. closed: by whom
+    each token was completed. limits: of queues. healed: how many runs were triggered after the last fault, and how many
+    of them completed.
     """
 
     acked: list[Acked] = field(default_factory=list)
@@ -91,5 +112,9 @@ class History:
     faults: list[Fault] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     leases: list[tuple[str, int]] = field(default_factory=list)
+    cancels: list[Canceled] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    taken: dict[str, int] = field(default_factory=dict)
+    closed: dict[str, str | None] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     healed: tuple[int, int] = (0, 0)

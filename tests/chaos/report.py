@@ -41,6 +41,7 @@ def report(history: History, violations: Sequence[Violation], seed: int, seconds
         ("runs acknowledged", str(len(history.acked))),
         ("runs in all, with children", str(len(history.runs))),
         ("steps executed", str(len(history.executions))),
+        ("cancels won / lost", _won_and_lost(history)),
         ("lost", str(found["lost"])),
         ("repeated outside the window", str(found["repeated"])),
         ("repeated inside the window", str(checker.repeats(history))),
@@ -51,6 +52,11 @@ def report(history: History, violations: Sequence[Violation], seed: int, seconds
         ("seed", str(seed)),
     ]
     return Report(tuple(lines), tuple(violations))
+
+
+def _won_and_lost(history: History) -> str:
+    won = sum(each.won for each in history.cancels)
+    return f"{won} / {len(history.cancels) - won}"
 
 
 def _killed(fault: Fault) -> int:

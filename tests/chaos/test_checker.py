@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.chaos import checker
-from tests.chaos.history import Acked, Entry, Execution, Fact, Fault, History, RunRow
+from tests.chaos.history import Acked, Answer, Canceled, Entry, Execution, Fact, Fault, History, RunRow
 
 STEPS = 6
 quick = settings(max_examples=25, deadline=None)
@@ -198,6 +198,70 @@ def see_a_run_without_wakeup(history: History, chance: random.Random) -> None:
     history.stuck.append(a_run(history, chance).id)
 
 
+def a_canceled_run(history: History, chance: random.Random) -> RunRow:
+    """Its last step was taken, it was canceled then, and gave all back."""
+    run = a_run(history, chance)
+    change(history, run, status="canceled", tokens=None)
+    at = next(i for i, fact in enumerate(history.facts) if fact.run == run.id and fact.kind == "completed")
+    history.facts[at] = replace(history.facts[at], kind="canceled")
+    history.cancels.append(Canceled(run.id, True, "executing"))
+    history.taken[run.id] = STEPS
+    last = max(e.started for e in history.executions if e.run == run.id)
+    for place, index in enumerate(reversed(range(STEPS))):
+        at_ = last + 1e-6 * (place + 1)
+        history.executions.append(
+            Execution(run.id, f"{run.id}:undo-{index}", checker.UNDO, -index, 1, f"u{index}", at_, last, at_)
+        )
+    return run
+
+
+@quick
+@given(seeds)
+def test_a_run_that_was_canceled_and_gave_all_back_is_no_violation(seed: int) -> None:
+    history, chance = simulated(seed)
+    run = a_canceled_run(history, chance)
+    ended = next(other for other in history.runs if other.id != run.id)
+    history.cancels += [Canceled(ended.id, False, "completed"), Canceled(run.id, False, "canceled", asked=2)]
+    history.answers += [Answer("t", "ada", True), Answer("t", "mara", False), Answer("u", "ada", None)]
+    history.closed["t"] = "ada"
+    assert checker.check(history) == []
+
+
+def cancel_a_run_and_keep_on(history: History, chance: random.Random) -> None:
+    history.cancels.append(Canceled(a_run(history, chance).id, True, "executing"))
+
+
+def tell_a_cancel_a_wrong_state(history: History, chance: random.Random) -> None:
+    history.cancels.append(Canceled(a_run(history, chance).id, False, "failed"))
+
+
+def forget_an_undo(history: History, chance: random.Random) -> None:
+    run = a_canceled_run(history, chance)
+    undos = [e for e in history.executions if e.run == run.id and e.branch == checker.UNDO]
+    history.executions.remove(chance.choice(undos))
+
+
+def undo_in_the_wrong_order(history: History, chance: random.Random) -> None:
+    run = a_canceled_run(history, chance)
+    one, other = (e for e in history.executions if e.run == run.id and e.index in (-1, -2) and e.branch == checker.UNDO)
+    one.started, other.started = other.started, one.started
+
+
+def undo_what_completed(history: History, chance: random.Random) -> None:
+    done = counted(history, a_run(history, chance), chance)
+    history.executions.append(replace(done, key="undo", branch=checker.UNDO, index=0))
+
+
+def answer_a_token_twice(history: History, _: random.Random) -> None:
+    history.answers += [Answer("t", "ada", True), Answer("t", "mara", True)]
+    history.closed["t"] = "ada"
+
+
+def store_another_answer(history: History, _: random.Random) -> None:
+    history.answers.append(Answer("t", "ada", True))
+    history.closed["t"] = "mara"
+
+
 def leak_a_slot(history: History, chance: random.Random) -> None:
     history.leases.append((a_run(history, chance).id, 1))
 
@@ -221,6 +285,13 @@ PLANTED: dict[Callable[[History, random.Random], None], str] = {
     leave_a_run_open: "stuck",
     see_a_run_without_wakeup: "stuck",
     leak_a_slot: "leaked",
+    cancel_a_run_and_keep_on: "cancel",
+    tell_a_cancel_a_wrong_state: "cancel",
+    forget_an_undo: "undone",
+    undo_in_the_wrong_order: "undone",
+    undo_what_completed: "undone",
+    answer_a_token_twice: "answered",
+    store_another_answer: "answered",
 }
 
 

@@ -9,7 +9,8 @@ import asyncio
 import random
 import time
 
-from stepwell import AbortRun, Retry, ctx, queue, sleep, step, task
+from stepwell import AbortRun, Retry, ctx, queue, sleep, step, task, token
+from tests.chaos.checker import UNDO
 from tests.chaos.ledger import witnessed
 
 LONG = 5.5
@@ -20,7 +21,7 @@ BUSY = 0.02
 CHILDREN = 4
 STEPS_OF_CHILD = 3
 LIMIT = 3
-SHAPES = ("straight", "branches", "sleeper", "family", "retried", "blocking", "limited")
+SHAPES = ("straight", "branches", "sleeper", "family", "retried", "blocking", "limited", "saga", "asker")
 
 few = queue("few", concurrency=LIMIT)
 patient = Retry(max_attempts=3, min_timeout="50ms", max_timeout="200ms")
@@ -38,6 +39,34 @@ def blocking_effect(branch: str, index: int) -> str:
     with witnessed(ctx.run.id, ctx.idempotency_key, branch, index) as token:
         time.sleep(random.uniform(0, BUSY))
         return token
+
+
+@step(retry=patient)
+async def give_back(_: str, index: int) -> None:
+    """Its place among the undos, which go backwards."""
+    with witnessed(ctx.run.id, ctx.idempotency_key, UNDO, -index):
+        await asyncio.sleep(random.uniform(0, BUSY))
+
+
+@step(undo=give_back)
+async def take(index: int) -> str:
+    with witnessed(ctx.run.id, ctx.idempotency_key, "main", index) as told:
+        await asyncio.sleep(random.uniform(0, BUSY))
+        return told
+
+
+@task(id="saga", retry=patient, cancel_grace="30s")
+async def saga(steps: int) -> list[str]:
+    """Canceled by some client, as long as it is not over. Then all that it took is given back."""
+    return [await take(index) for index in range(steps)]
+
+
+@task(id="asker", retry=patient)
+async def asker(steps: int) -> list[str]:
+    """Asks in the middle; two clients answer at once."""
+    tokens = [await effect("main", index) for index in range(steps // 2)]
+    await token(title=f"go on with {ctx.run.id}?", timeout="1h")
+    return [*tokens, *[await effect("main", index) for index in range(steps // 2, steps)]]
 
 
 @task(id="straight", retry=patient)
