@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import errors, sync
     from stepwell.client import Stepwell
+    from stepwell.client.admission import Debounce, Singleton, Throttle, Unique
     from stepwell.client.handles import BatchHandle, RunHandle
     from stepwell.codec.values import register_type
     from stepwell.errors import AbortRun, RetryAfter
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AbortRun",
     "BatchHandle",
+    "Debounce",
     "Message",
     "Queue",
     "RateLimit",
@@ -40,10 +42,13 @@ __all__ = [
     "RetryAfter",
     "RunHandle",
     "Schedule",
+    "Singleton",
     "Stepwell",
     "Task",
+    "Throttle",
     "Tick",
     "TokenHandle",
+    "Unique",
     "breaker",
     "checkpoint",
     "create_token",
@@ -77,6 +82,10 @@ _MODULE_OF = {
     "RetryAfter": "stepwell.errors",
     "RunHandle": "stepwell.client.handles",
     "Schedule": "stepwell.sdk.schedules",
+    "Unique": "stepwell.client.admission",
+    "Throttle": "stepwell.client.admission",
+    "Singleton": "stepwell.client.admission",
+    "Debounce": "stepwell.client.admission",
     "Stepwell": "stepwell.client",
     "Task": "stepwell.sdk.task",
     "Tick": "stepwell.sdk.schedules",

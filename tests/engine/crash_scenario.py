@@ -48,10 +48,12 @@ from stepwell.engine import (
     suspend,
     tick,
     tokens,
+    turns,
     wake,
 )
 from stepwell.engine.checkpoint import write_journal
 from stepwell.errors import Conflict, NotFound
+from stepwell.model.admission import Admission, SingletonRule, UniqueRule
 from stepwell.model.child import TriggerOptions
 from stepwell.model.message import EventTrigger, NewEvent, Subscription
 from stepwell.model.notice import Notice
@@ -392,6 +394,27 @@ async def keyed(life: Life) -> None:
     await environments.revoke_key(life.db, environment.id, key.id)
 
 
+async def one_behind_the_other(life: Life) -> None:
+    rules = Admission(singleton=SingletonRule("queue", life.slug), unique=UniqueRule(3600.0, life.slug, ("no",)))
+    for name in ("first", "second"):
+        await life.trigger(name, admission=Admission(singleton=rules.singleton))
+    await life.trigger("unique", admission=Admission(unique=rules.unique))
+    await life.expect("second", "delayed")
+
+
+async def its_turn(life: Life) -> None:
+    await cancel.cancel(life.db, life.world.environment_id, life.known["first"])
+    await turns.pass_turns(life.db)
+    await life.expect("second", "queued")
+
+
+async def keys_forgotten(life: Life) -> None:
+    await life.world.sql("UPDATE admission SET look_at = 0 WHERE environment_id = $1", life.world.environment_id)
+    await turns.forget_keys(life.db)
+    kept = await life.world.sql("SELECT kind FROM admission WHERE environment_id = $1", life.world.environment_id)
+    assert [row["kind"] for row in kept] == ["singleton"]  # whose second run has not ended
+
+
 Chapter = tuple[Callable[[Life], Awaitable[None]], ...]
 # Each is a story of its own, so that a kill in one does not make the others be told again.
 CHAPTERS: tuple[Chapter, ...] = (
@@ -466,6 +489,7 @@ CHAPTERS: tuple[Chapter, ...] = (
         forgotten,
     ),
     (keyed,),
+    (lambda life: life.say_hello(), one_behind_the_other, its_turn, keys_forgotten),
 )
 
 

@@ -20,7 +20,9 @@ from psycopg.rows import dict_row
 from stepwell import task
 from stepwell.engine import environments, observe
 from stepwell.errors import ConfigError, Conflict, NotFound, PayloadInvalid
+from stepwell.model.admission import Admission, SingletonRule
 from stepwell.model.child import TriggerOptions
+from stepwell.model.task import Manifest, TaskDeclaration
 from stepwell.model.trigger import TriggerRequest
 from stepwell.sdk.task import Task
 from stepwell.storage.database import Database
@@ -314,3 +316,14 @@ async def conn_gone(world: World) -> None:
 def test_a_payload_that_does_not_fit_is_refused_before_anything_is_asked(plain: Task[..., Any]) -> None:
     with pytest.raises(PayloadInvalid, match="a: "):
         plain.trigger_in_sync(object(), a="no number")
+
+
+async def test_rules_of_admission_are_not_for_a_transaction_of_others(
+    world: World, conn: asyncpg.Connection, plain: Task[..., Any]
+) -> None:
+    with pytest.raises(ConfigError, match="rules of admission"):
+        await plain.options(singleton="skip").trigger_in(conn)
+    declared = TaskDeclaration("ruled", admission=Admission(singleton=SingletonRule()))
+    await world.join("worker-2", Manifest((declared,)))
+    with pytest.raises(asyncpg.PostgresError, match="'ruled' has rules of admission"):
+        await conn.fetchval("SELECT stepwell_trigger('ruled')")

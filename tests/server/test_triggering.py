@@ -215,3 +215,25 @@ async def test_other_environments_neither_see_nor_share_anything(make_tenant: Ca
 
 def _without(body: dict, run_id: str) -> str:
     return json.dumps({k: v for k, v in body.items() if k != "requestId"}).replace(run_id, "ID")
+
+
+async def test_what_admission_decides_is_told_in_the_answer(tenant: Tenant) -> None:
+    async with tenant.worker("greet"):
+
+        async def call(**options: object) -> tuple[int, dict[str, object], dict[str, str]]:
+            answer = await tenant.http.post("/api/v1/tasks/greet/trigger", json={"payload": {}, "options": options})
+            return answer.status_code, answer.json(), dict(answer.headers)
+
+        debounce = {"key": "k", "delay": "1h", "mode": "trailing"}
+        _, first, _ = await call(debounce=debounce)
+        _, second, _ = await call(debounce=debounce)
+        assert (second["id"], first["isCached"], second["isCached"]) == (first["id"], False, True)
+        assert second["admission"] == "debounced"
+        throttle = {"limit": 1, "per": "1h"}
+        await call(throttle=throttle)
+        status, refused, headers = await call(throttle=throttle)
+        assert (status, refused["code"], headers["x-should-retry"]) == (429, "throttled", "false")
+        assert 3500 < float(headers["retry-after"]) <= 3600
+        for wrong in ({"debounce": {"key": "k", "delay": "2h"}}, {"throttle": {"limit": 0, "per": 1}}):
+            status, _, _ = await call(**wrong)
+            assert status == 422

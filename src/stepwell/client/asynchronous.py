@@ -95,7 +95,7 @@ class Stepwell:
     async def send(self, spec: ChildSpec) -> RunHandle[Any]:
         """Triggers what a task has encoded."""
         triggered = await self.ask(triggering.trigger(spec))
-        return RunHandle(triggered.id, self, cached=triggered.is_cached)
+        return RunHandle(triggered.id, self, cached=triggered.is_cached, admission=triggered.admission)
 
     async def send_batch(self, specs: Sequence[ChildSpec]) -> BatchHandle[Any]:
         """Triggers many of them."""

@@ -94,7 +94,7 @@ class Stepwell:
     def send(self, spec: ChildSpec) -> RunHandle[Any]:
         """Triggers what a task has encoded."""
         triggered = self.ask(triggering.trigger(spec))
-        return RunHandle(triggered.id, self, cached=triggered.is_cached)
+        return RunHandle(triggered.id, self, cached=triggered.is_cached, admission=triggered.admission)
 
     def send_batch(self, specs: Sequence[ChildSpec]) -> BatchHandle[Any]:
         """Triggers many of them."""

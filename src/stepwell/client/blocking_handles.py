@@ -12,6 +12,7 @@ from stepwell.errors import RunFailed
 if TYPE_CHECKING:
     from stepwell.client.blocking import Stepwell
     from stepwell.client.options import Duration
+    from stepwell.model.admission import Why
     from stepwell.model.lifecycle import Status
     from stepwell.protocol.runs import Canceled, LogView, RunDetail
     from stepwell.protocol.triggering import ItemError
@@ -20,12 +21,22 @@ R = TypeVar("R")
 
 
 class RunHandle(Generic[R]):
-    """A run by its id. `cached`: the trigger's idempotency key was used before, and this is the run it made then."""
+    """A run by its id. `cached`: an earlier trigger made it, this one made nothing. `admission`: why not, as
+    "duplicate", "debounced", "running" or "throttled"; None if it was the idempotency key.
+    """
 
-    __slots__ = ("_client", "cached", "id")
+    __slots__ = ("_client", "admission", "cached", "id")
 
-    def __init__(self, id: str, client: Stepwell | None = None, *, cached: bool = False) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        client: Stepwell | None = None,
+        *,
+        cached: bool = False,
+        admission: Why | None = None,
+    ) -> None:
         self.id = id
+        self.admission = admission
         self.cached = cached
         self._client = client
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias, TypedDict, get_args
 
+from stepwell.client.admission import Debounce, Singleton, Throttle, Unique, admission_of
 from stepwell.client.checks import epoch_seconds, refuse_unknown
 from stepwell.client.given import Given
+from stepwell.model.admission import SingletonMode
 from stepwell.model.child import OnParentCancel, TriggerOptions
 
 Duration: TypeAlias = float | str | timedelta
@@ -27,7 +29,8 @@ class TriggerFields(TypedDict, total=False):
     first. delay: not before then, a duration or a datetime. ttl: a run that has not begun by then expires.
     idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days). max_attempts, max_duration: instead
     of the declared ones. tags: added to the declared ones. metadata: the run's first metadata. on_parent_cancel:
-    "abandon" has a child go on when the run that triggered it is canceled (default: "cancel").
+    "abandon" has a child go on when the run that triggered it is canceled (default: "cancel"). unique, debounce,
+    singleton, throttle: which triggers make a run, instead of what the task declares.
     """
 
     queue: Named | str | None
@@ -42,6 +45,10 @@ class TriggerFields(TypedDict, total=False):
     tags: Sequence[str] | None
     metadata: Mapping[str, Any] | None
     on_parent_cancel: OnParentCancel | None
+    unique: Unique | None
+    debounce: Debounce | None
+    singleton: Singleton | SingletonMode | None
+    throttle: Throttle | None
 
 
 def trigger_options(owner: str, options: Mapping[str, Any]) -> TriggerOptions:
@@ -64,4 +71,5 @@ def trigger_options(owner: str, options: Mapping[str, Any]) -> TriggerOptions:
         tags=given.tags("tags"),
         metadata=given.document("metadata"),
         on_parent_cancel=given.choice("on_parent_cancel", get_args(OnParentCancel)),
+        admission=admission_of(owner, options),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from stepwell.client.exchange import Exchange, ask, call, read
 from stepwell.codec.payload import JSON
 from stepwell.errors import ApiError, NotFound
+from stepwell.model.admission import Admission
 from stepwell.model.child import ChildSpec, TriggerOptions
 from stepwell.protocol import operations
 from stepwell.protocol.triggering import (
@@ -18,12 +20,16 @@ from stepwell.protocol.triggering import (
     BatchCreated,
     BatchItem,
     CreateBatch,
+    DebounceChoice,
     ItemError,
     ItemsAccepted,
     Options,
     QueueChoice,
+    SingletonChoice,
+    ThrottleChoice,
     Trigger,
     Triggered,
+    UniqueChoice,
 )
 
 # One request of a batch's stream: small enough to be sent again without regret.
@@ -84,7 +90,35 @@ def wire_options(spec: ChildSpec) -> Options:
         tags=list(options.tags) or None,
         metadata=None if options.metadata is None else msgspec.Raw(options.metadata),
         test=options.test,
+        **_admission(options.admission),
     )
+
+
+def _admission(asked: Admission | None) -> dict[str, Any]:
+    if asked is None:
+        return {}
+    debounce, throttle, singleton, unique = asked.debounce, asked.throttle, asked.singleton, asked.unique
+    return {
+        "debounce": debounce
+        and DebounceChoice(
+            key=debounce.key,
+            delay=debounce.delay,
+            mode=debounce.mode,
+            max_delay=debounce.max_delay,
+            by=list(debounce.by) or None,
+        ),
+        "throttle": throttle
+        and ThrottleChoice(
+            limit=throttle.limit,
+            per=throttle.window,
+            key=throttle.key,
+            over=throttle.over,
+            by=list(throttle.by) or None,
+        ),
+        "singleton": singleton
+        and SingletonChoice(mode=singleton.mode, key=singleton.key, by=list(singleton.by) or None),
+        "unique": unique and UniqueChoice(window=unique.window, key=unique.key, by=list(unique.by) or None),
+    }
 
 
 def _delay(options: TriggerOptions) -> str | float | None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from unicodedata import category
 
+from stepwell.codec.payload import Packet, to_plain
 from stepwell.engine import declarations, payloads
 from stepwell.errors import ApiError, LimitExceeded, NotFound, StepwellError
+from stepwell.model.admission import Admission, Keyed, fault_of, keyed, merged, rules_of
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import NewRun
 from stepwell.model.trigger import MAX_TAGS, MAX_WORD, TriggerRequest
@@ -72,6 +74,8 @@ def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[
         found = tasks.get(request.task_id)
         if found is None or request.options.queue not in (None, found.declaration.queue_name):
             return None
+        if found.declaration.admission is not None or request.options.admission is not None:
+            return None  # its keys must be locked
         try:
             admitted.append(_admitted(request, place, found, found.declaration.queue_name))
         except StepwellError:
@@ -144,7 +148,21 @@ def _admitted(request: TriggerRequest, place: Place, found: StoredTask, queue_na
         delay=options.delay,
         delay_until=options.delay_until,
         abandoned=options.on_parent_cancel == "abandon",
+        rules=_rules(request, declared.admission),
     )
+
+
+def _rules(request: TriggerRequest, declared: Admission | None) -> tuple[Keyed, ...]:
+    """The rules that apply to a request, with their keys. Raises ApiError for one that cannot be."""
+    asked = request.options.admission
+    if asked is None and declared is None:
+        return ()
+    for kind, rule in rules_of(asked) if asked is not None else ():
+        fault = fault_of(rule)
+        if fault is not None:
+            raise _wrong(kind, fault[1], fault[0])
+    chosen = merged(declared, asked)
+    return () if chosen is None else keyed(chosen, to_plain(Packet(request.payload, request.payload_type)))
 
 
 async def _no_task(tx: Tx, environment_id: str, task_id: str) -> NotFound:

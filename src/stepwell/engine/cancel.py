@@ -72,6 +72,20 @@ async def cancel(
     return await db.transact("cancel", body)
 
 
+async def cancel_in(tx: Tx, run_ids: Sequence[str], reason: str, *, parents: bool = True) -> list[str]:
+    """The same within a transaction, for those that have not ended. Returns those that ended at once.
+
+    parents: they may wait for these, and are woken.
+    """
+    states = await (run.lock_family if parents else run.lock)(tx, run_ids)
+    level = [states[each] for each in run_ids if each in states and not states[each].is_terminal]
+    if not level:
+        return []
+    ended, asked = await _with_children(tx, level, _Order(storable(reason[:1000]), None, GRACE), None)
+    await _tell(tx, states, ended, asked)
+    return ended
+
+
 async def conclude(db: Database, worker_id: str, frame: Finish) -> StepwellError | None:
     """The attempt of a run that is being canceled has ended: so does the run, whatever its code made of it."""
 

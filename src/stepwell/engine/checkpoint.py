@@ -19,7 +19,8 @@ from msgspec import structs
 
 from stepwell.codec.payload import LARGEST
 from stepwell.engine import messages
-from stepwell.engine.admit import Asked, Place, admit, store
+from stepwell.engine.admission import store_children
+from stepwell.engine.admit import Asked, Place, admit
 from stepwell.engine.fence import lease_lost
 from stepwell.engine.lineage import check_depth, take_keys
 from stepwell.engine.permits import Change, apply
@@ -137,7 +138,7 @@ async def _write(tx: Tx, worker_id: str, writes: Sequence[WriteJournal]) -> list
     if plan.permits:
         await apply(tx, plan.permits)
     for environment_id, children in plan.children.items():
-        await store(tx, environment_id, children)
+        await store_children(tx, environment_id, children)
     await messages.subscribe(tx, plan.tokens, plan.given_up)
     if plan.replies:
         await messages.reply(tx, plan.replies)

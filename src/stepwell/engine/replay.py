@@ -105,7 +105,8 @@ async def fork_each(
         prefix, old = prefixes[number], wanted[number].source.run
         if not isinstance(new, StepwellError) and not isinstance(prefix, StepwellError):
             last = prefix[-1].seq if prefix else None
-            made[number] = replace(new, forked_from=old.id, forked_seq=last, tags=old.tags)
+            # What was let in once is not asked again by the rules of admission.
+            made[number] = replace(new, forked_from=old.id, forked_seq=last, tags=old.tags, rules=())
     await store(tx, environment_id, list(made.values()))
     answers: list[Forked | StepwellError] = []
     for number, (each, prefix) in enumerate(zip(wanted, prefixes, strict=True)):

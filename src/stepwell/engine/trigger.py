@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from stepwell.engine.admission import settle
 from stepwell.engine.admit import Asked, Place, admit, admit_remembered, check_word, is_word, store
 from stepwell.engine.lineage import check_depth
 from stepwell.errors import Conflict, NotFound, StepwellError
@@ -117,7 +118,11 @@ async def _trigger(
             fresh[index] = new
     await _by_request_key(tx, environment_id, requests, fresh, outcomes)
     await _by_idempotency_key(tx, environment_id, requests, fresh, outcomes)
+    settled = await settle(tx, environment_id, fresh, outcomes)
+    if len(settled.passed_over) > 0:
+        await _pass_over(tx, environment_id, requests, fresh, outcomes, settled.passed_over)
     await store(tx, environment_id, list(fresh.values()))
+    await settled.carry_out(tx, environment_id)
     return [outcome or Triggered(fresh[index].id) for index, outcome in enumerate(outcomes)]
 
 
@@ -210,6 +215,29 @@ async def _by_idempotency_key(
                 same = hashes[index] == digest
                 outcomes[index] = Triggered(run_id, cached=True) if same else _conflict(key, run_id)
     await _settle_request_keys(tx, environment_id, requests, fresh, outcomes)
+
+
+async def _pass_over(
+    tx: Tx,
+    environment_id: str,
+    requests: Sequence[TriggerRequest],
+    fresh: dict[int, NewRun],
+    outcomes: list[Outcome | None],
+    passed_over: Sequence[int],
+) -> None:
+    """Keys of runs that admission does not make lead to the run that stands for them, or are given back."""
+    instead = {fresh[index].id: outcomes[index] for index in passed_over}
+    keys = [(fresh[index], outcomes[index]) for index in passed_over if fresh[index].idempotency_key is not None]
+    led = [(new.task_id, new.idempotency_key or "", o.run_id) for new, o in keys if isinstance(o, Triggered)]
+    if led:
+        await idempotency.assign(tx, environment_id, led)
+    for new, outcome in keys:
+        if not isinstance(outcome, Triggered):
+            await idempotency.reset(tx, environment_id, new.task_id, new.idempotency_key or "")
+    await _settle_request_keys(tx, environment_id, requests, fresh, outcomes)
+    for index, outcome in enumerate(outcomes):  # those that came twice in this call
+        if isinstance(outcome, Triggered) and outcome.run_id in instead:
+            outcomes[index] = instead[outcome.run_id]
 
 
 async def _settle_request_keys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stepwell.model.admission import Admission
 from stepwell.model.failure import Failure
 from stepwell.primitives.ids import derived_id
 
@@ -17,6 +18,7 @@ class TriggerOptions:
 
     delay: not before so many seconds from now. delay_until: not before this moment (seconds since the epoch).
     on_parent_cancel: whether it is canceled with the run that triggers it (None: it is), or goes on ("abandon").
+    admission: what goes before the task's own rules.
     idempotency_key: one run per (environment, task, key) for `idempotency_key_ttl` seconds (30 days).
     """
 
@@ -34,6 +36,7 @@ class TriggerOptions:
     metadata: bytes | None = None
     test: bool = False
     on_parent_cancel: OnParentCancel | None = None
+    admission: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True)

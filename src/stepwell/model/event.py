@@ -9,7 +9,9 @@ from typing import Any, Literal
 # What `data` holds is in parentheses.
 EventKind = Literal[
     "triggered",  # (delayed_until?, forked_from?, forked_seq?, redrive?)
-    "promoted",  # its delay is over
+    "promoted",  # its delay is over, or it is its turn
+    "held",  # it waits until the others of a singleton's key have ended (key?)
+    "debounced",  # another trigger put it off (due: seconds since the epoch, payload?: it took that one's)
     "claimed",  # a worker took it (worker, worker_name, epoch, attempt, checkpoints: journal length it starts with)
     "suspended",  # (waits: [{key, kind, due_at?, spawn_key?, token_id?}])
     "woken",  # (reason: "timer" | "children" | "retry" | "token" | "cancel", key)

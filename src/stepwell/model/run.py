@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from stepwell.model.admission import Keyed
 from stepwell.model.failure import Failure
 from stepwell.model.lifecycle import TERMINAL, Status
 from stepwell.model.wait import Wait
@@ -225,3 +226,4 @@ class NewRun:
     delay: float | None = None
     delay_until: float | None = None
     abandoned: bool = False
+    rules: tuple[Keyed, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stepwell.model.admission import Admission
 from stepwell.model.message import EventTrigger
 from stepwell.model.queue import QueueLimits
 from stepwell.model.rate import Rate
@@ -64,6 +65,7 @@ class TaskDeclaration:
     schedules: tuple[ScheduleDeclaration, ...] = ()
     concurrency: int | None = None
     on: tuple[EventTrigger, ...] = ()
+    admission: Admission | None = None
 
     @property
     def queue_name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from stepwell.model.admission import Why
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import TriggerFunction
 
@@ -38,10 +39,13 @@ class TriggerRequest:
 
 @dataclass(frozen=True, slots=True)
 class Triggered:
-    """cached: an earlier trigger with the same idempotency key made this run; nothing new was made."""
+    """cached: an earlier trigger made this run; nothing new was made. why: by which rule of admission, None if it was
+    the idempotency key.
+    """
 
     run_id: str
     cached: bool = False
+    why: Why | None = None
 
 
 def payload_hash(request: TriggerRequest) -> bytes:

@@ -5,12 +5,49 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from stepwell.model.admission import DebounceMode, Over, SingletonMode, Why
 from stepwell.protocol.status import PublicBatchStatus
 from stepwell.protocol.wire import UNSET, RawJson, Wire
 
 
 class QueueChoice(Wire, frozen=True, kw_only=True):
     name: str
+
+
+class DebounceChoice(Wire, frozen=True, kw_only=True):
+    """One run for many triggers: `delay` after the last, `maxDelay` (1 hour) after the first of them."""
+
+    key: str = ""
+    delay: str | int | float
+    mode: DebounceMode = "leading"
+    max_delay: str | int | float | None = None
+    by: list[str] | None = None
+
+
+class ThrottleChoice(Wire, frozen=True, kw_only=True):
+    """At most `limit` runs in any window of `per`."""
+
+    limit: int
+    per: str | int | float
+    key: str = ""
+    over: Over = "refuse"
+    by: list[str] | None = None
+
+
+class SingletonChoice(Wire, frozen=True, kw_only=True):
+    """One run at a time, from its trigger to its end."""
+
+    mode: SingletonMode = "skip"
+    key: str = ""
+    by: list[str] | None = None
+
+
+class UniqueChoice(Wire, frozen=True, kw_only=True):
+    """One run for each payload within `window`; `by`: only these fields of it count."""
+
+    window: str | int | float
+    key: str = ""
+    by: list[str] | None = None
 
 
 class Options(Wire, frozen=True, kw_only=True):
@@ -37,6 +74,10 @@ class Options(Wire, frozen=True, kw_only=True):
     priority: int | float | None = None
     parent_run_id: str | None = None
     resume_parent_on_completion: bool | None = None
+    debounce: DebounceChoice | None = None
+    throttle: ThrottleChoice | None = None
+    singleton: SingletonChoice | None = None
+    unique: UniqueChoice | None = None
 
 
 class Trigger(Wire, frozen=True, kw_only=True):
@@ -47,10 +88,13 @@ class Trigger(Wire, frozen=True, kw_only=True):
 
 
 class Triggered(Wire, frozen=True, kw_only=True):
-    """The run. `isCached`: it had been triggered before under the same idempotency key."""
+    """The run. `isCached`: an earlier trigger made it, and this one made nothing. `admission`: by which rule (absent:
+    the idempotency key): "duplicate" (unique), "debounced", "running" (singleton) or "throttled".
+    """
 
     id: str
     is_cached: bool
+    admission: Why | None = None
 
 
 class CreateBatch(Wire, frozen=True, kw_only=True):

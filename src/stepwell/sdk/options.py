@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, get_args
 
+from stepwell.client.admission import Debounce, Singleton, Throttle, Unique, admission_of
 from stepwell.client.checks import described, refuse_unknown
 from stepwell.client.given import Given
 from stepwell.client.options import Duration
 from stepwell.errors import ConfigError
+from stepwell.model.admission import Admission, SingletonMode
 from stepwell.model.message import EventTrigger
 from stepwell.model.retry import Retry
 from stepwell.model.task import DEFAULT_MEMORY, Durability, Isolation
@@ -48,6 +50,10 @@ class TaskOptions(TypedDict, total=False):
     cron: str
     every: Duration
     timezone: str
+    unique: Unique
+    debounce: Debounce
+    singleton: Singleton | SingletonMode
+    throttle: Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class TaskSettings:
     on_cancel: Hook | None
     schedules: tuple[Schedule, ...]
     triggers: tuple[EventTrigger, ...]
+    admission: Admission | None
 
 
 def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> TaskSettings:
@@ -103,6 +110,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         on_cancel=_hook(given, "on_cancel"),
         schedules=schedules_of(owner, options),
         triggers=triggers_of(owner, given.get("on")),
+        admission=admission_of(owner, options),
     )
 
 

@@ -60,6 +60,7 @@ class Task(Triggers[P, R]):
         self.tags = settings.tags
         self.schedules = settings.schedules
         self.triggers = settings.triggers
+        self.admission = settings.admission
         self.on_start = settings.on_start
         self.on_success = settings.on_success
         self.on_failure = settings.on_failure
@@ -80,7 +81,8 @@ class Task(Triggers[P, R]):
         priority: larger goes first. delay: not before then, a duration or a datetime. ttl: a run that has not begun by
         then expires. idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days). max_attempts,
         max_duration: instead of the declared ones. tags: added to the declared ones. metadata: the run's first.
-        on_parent_cancel: "abandon" has a child go on when the run that triggered it is canceled.
+        on_parent_cancel: "abandon" has a child go on when the run that triggered it is canceled. unique, debounce,
+        singleton, throttle: which triggers make a run, instead of what the task declares.
 
         Raises:
             ConfigError: an option is unknown, or its value is none.
@@ -116,6 +118,7 @@ class Task(Triggers[P, R]):
             source=self.source,
             schedules=self._schedule_declarations(),
             on=self.triggers,
+            admission=self.admission,
         )
 
     def _schedule_declarations(self) -> tuple[ScheduleDeclaration, ...]:
@@ -231,7 +234,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     memory: limit of its process (default "512MB"). warm: its process may serve another run afterwards (default True).
     on_start, on_success, on_failure, on_cancel: functions that run as steps at those moments. tags: of each run.
     schedule: a `Schedule(...)` or several; cron, every, timezone: the short form of one. on: `event(...)` or several:
-    each such event starts a run, with the event's data as its payload.
+    each such event starts a run, with the event's data as its payload. unique, debounce, singleton,
+    throttle: `Unique(...)` and so on, which of its triggers make a run.
 
     Raises:
         ConfigError: it is not on a function, an option is unknown or its value is none, or the id is taken.

@@ -60,6 +60,11 @@ def trigger_in_sync(conn: Any, spec: ChildSpec) -> str:
 
 
 def _arguments(spec: ChildSpec) -> tuple[str, str, str, str | None]:
+    if spec.options.admission is not None:
+        raise ConfigError(
+            f"trigger_in of task {spec.task_id!r} got rules of admission, which the server decides",
+            hint="trigger it by the API, after the commit",
+        )
     return spec.task_id, spec.payload.decode() or "{}", json.dumps(_options(spec.options)), _environment()
 
 

@@ -43,7 +43,9 @@ def refused(operation: Operation | None, error: StepwellError, request_id: str) 
     """The response for an error that has a code."""
     status = status_of(error)
     response = json_response(body_of(error, request_id), status)
-    response.headers["x-should-retry"] = "true" if status in RETRYABLE_STATUSES else "false"
+    useless = isinstance(error, ApiError) and error.details.get("should_retry") is False
+    again = status in RETRYABLE_STATUSES and not useless
+    response.headers["x-should-retry"] = "true" if again else "false"
     if isinstance(error, ApiError) and (after := error.details.get("retry_after")) is not None:
         response.headers["retry-after"] = str(after)
     elif status == 503:

@@ -11,6 +11,14 @@ from msgspec import UNSET
 
 from stepwell.codec.payload import JSON, Packet, check_size
 from stepwell.errors import ApiError, ConfigError
+from stepwell.model.admission import (
+    MAX_DELAY,
+    Admission,
+    DebounceRule,
+    SingletonRule,
+    ThrottleRule,
+    UniqueRule,
+)
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import TriggerFunction
 from stepwell.model.trigger import TriggerRequest
@@ -91,6 +99,29 @@ def _options(given: Options) -> TriggerOptions:
         tags=tags_of(given.tags),
         metadata=_metadata(given.metadata),
         test=given.test,
+        admission=_admission(given),
+    )
+
+
+def _admission(given: Options) -> Admission | None:
+    debounce, throttle, singleton, unique = given.debounce, given.throttle, given.singleton, given.unique
+    if debounce is throttle is singleton is unique is None:
+        return None
+    return Admission(
+        unique=unique and UniqueRule(_length("unique.window", unique.window), unique.key, tuple(unique.by or ())),
+        debounce=debounce
+        and DebounceRule(
+            _length("debounce.delay", debounce.delay),
+            MAX_DELAY if debounce.max_delay is None else _length("debounce.maxDelay", debounce.max_delay),
+            debounce.mode,
+            debounce.key,
+            tuple(debounce.by or ()),
+        ),
+        singleton=singleton and SingletonRule(singleton.mode, singleton.key, tuple(singleton.by or ())),
+        throttle=throttle
+        and ThrottleRule(
+            throttle.limit, _length("throttle.per", throttle.per), throttle.over, throttle.key, tuple(throttle.by or ())
+        ),
     )
 
 
@@ -124,6 +155,10 @@ def _metadata(given: Any) -> bytes | None:
     if not isinstance(document, dict):
         raise _wrong("metadata", "an object", type(document).__name__)
     return msgspec.json.encode(document)
+
+
+def _length(name: str, given: str | float) -> float:
+    return _seconds(name, given) or 0.0
 
 
 def _seconds(name: str, given: str | float | None) -> float | None:

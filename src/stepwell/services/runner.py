@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 
 from stepwell.errors import ConnectionFailed
 from stepwell.primitives.backoff import backoff_delay
+from stepwell.services.admitter import Admitter
 from stepwell.services.canceler import Canceler
 from stepwell.services.expirer import Expirer
 from stepwell.services.promoter import Promoter
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 def every_service() -> list[Service]:
     """One of each."""
-    return [Promoter(), Waker(), Rescuer(), Expirer(), Canceler(), Scheduler(), TokenTimer()]
+    return [Promoter(), Waker(), Rescuer(), Expirer(), Canceler(), Scheduler(), TokenTimer(), Admitter()]
 
 
 class Loop:

@@ -57,5 +57,10 @@ async def holders(tx: Tx, environment_id: str, keys: Sequence[Key]) -> dict[Key,
     return {(row["task_id"], row["key"]): (row["run_id"], row["payload_hash"]) for row in rows}
 
 
+async def assign(tx: Tx, environment_id: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Let idempotency keys lead to other runs, given as (task, key, run)."""
+    await tx.execute(_sql.assign, environment_id, *transposed(rows, 3))
+
+
 async def reset(tx: Tx, environment_id: str, task_id: str, key: str) -> bool:
     return await tx.execute(_sql.reset, environment_id, task_id, key) == 1

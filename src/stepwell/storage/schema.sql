@@ -218,7 +218,7 @@ CREATE INDEX ready_expiry ON ready (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE delayed (                                                   -- status delayed
     run_id             text PRIMARY KEY,
-    due_at             timestamptz NOT NULL
+    due_at             timestamptz                                       -- null: admission holds it back, see `held`
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX delayed_due ON delayed (due_at);
 
@@ -516,6 +516,39 @@ CREATE TABLE request_key (
 );
 CREATE INDEX request_key_expiry ON request_key (expires_at);
 
+-- What is known of the keys of admission rules; the moments are seconds since the epoch, as in `checkpoint`.
+CREATE TABLE admission (
+    environment_id     text NOT NULL,
+    task_id            text NOT NULL,
+    kind               text NOT NULL CHECK (kind IN ('unique', 'debounce', 'singleton', 'throttle', 'batch')),
+    key                text NOT NULL,
+    run_id             text,                                             -- stands for the key
+    since              double precision NOT NULL DEFAULT 0,
+    until              double precision NOT NULL DEFAULT 0,
+    marks              double precision[] NOT NULL DEFAULT '{}',         -- throttle: when its runs were made
+    waiting            boolean NOT NULL DEFAULT false,                   -- there may be rows of `held`
+    look_at            double precision NOT NULL,                        -- when it may have become useless
+    PRIMARY KEY (environment_id, task_id, kind, key)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX admission_waiting ON admission (environment_id, task_id, kind, key) WHERE waiting;
+CREATE INDEX admission_useless ON admission (look_at);
+
+-- Runs that are delayed until it is their turn, in this order.
+CREATE TABLE held (
+    run_id             text PRIMARY KEY,
+    environment_id     text NOT NULL,
+    task_id            text NOT NULL,
+    kind               text NOT NULL CHECK (kind IN ('singleton', 'batch')),
+    key                text NOT NULL,
+    number             bigint NOT NULL,
+    collector_id       text,                                             -- batch: the run that has its payload
+    place              integer,                                          -- in the collector's list, from 0
+    CHECK ((collector_id IS NULL) = (place IS NULL))
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX held_in_order ON held (environment_id, task_id, kind, key, number) WHERE collector_id IS NULL;
+CREATE UNIQUE INDEX held_collected ON held (collector_id, place) WHERE collector_id IS NOT NULL;
+
 CREATE TABLE batch_item (
     batch_id           text NOT NULL,
     index              integer NOT NULL CHECK (index >= 0),
@@ -645,6 +678,10 @@ BEGIN
     IF declared IS NULL THEN
         RAISE EXCEPTION 'there is no task %', quote_literal(left(task_name, 80)) USING ERRCODE = 'SW404',
             DETAIL = 'task-not-found', HINT = 'start a worker whose modules declare it';
+    END IF;
+    IF nullif(declared -> 'admission', 'null') IS NOT NULL THEN
+        RAISE EXCEPTION 'task % has rules of admission, which the server decides', quote_literal(task_name)
+            USING ERRCODE = 'SW422', DETAIL = 'invalid-request', HINT = 'trigger it by the API, after the commit';
     END IF;
     IF given ->> 'queue' IS NOT NULL THEN
         queue_name := given ->> 'queue';

@@ -27,7 +27,7 @@ async def trigger_one(call: Call) -> Answer:
         traceparent=call.header("traceparent"),
     )
     outcome = await call.backend.triggers.trigger(call.environment_id, request)
-    body = Triggered(id=outcome.run_id, is_cached=outcome.cached)
+    body = Triggered(id=outcome.run_id, is_cached=outcome.cached, admission=outcome.why)
     return Answer(body, headers=public_token(call.environment, [f"read:runs:{outcome.run_id}"]))
 
 

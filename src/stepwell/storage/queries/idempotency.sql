@@ -45,6 +45,11 @@ FROM idempotency JOIN unnest($2::text[], $3::text[]) AS f (task_id, key)
   ON idempotency.task_id = f.task_id AND idempotency.key = f.key
 WHERE idempotency.environment_id = $1
 
+-- name: assign
+-- Lets keys lead to the runs that stand for theirs. $1 environment; arrays: $2 task, $3 key, $4 run.
+UPDATE idempotency SET run_id = f.run_id FROM unnest($2::text[], $3::text[], $4::text[]) AS f (task_id, key, run_id)
+WHERE idempotency.environment_id = $1 AND idempotency.task_id = f.task_id AND idempotency.key = f.key
+
 -- name: reset
 -- Frees a key: the next trigger with it makes a new run.
 DELETE FROM idempotency WHERE environment_id = $1 AND task_id = $2 AND key = $3

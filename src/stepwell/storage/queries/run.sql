@@ -368,7 +368,9 @@ UPDATE run SET status = 'delayed', updated_at = clock_timestamp(),
                delayed_until = coalesce(clock_timestamp() + make_interval(secs => $2), to_timestamp($3)),
                expires_at = coalesce(clock_timestamp() + make_interval(secs => $2), to_timestamp($3))
                             + make_interval(secs => ttl)
-WHERE id = $1 AND status IN ('delayed', 'queued') AND attempt = 0 RETURNING delayed_until
+WHERE id = $1 AND status IN ('delayed', 'queued') AND attempt = 0
+    AND NOT EXISTS (SELECT FROM held WHERE held.run_id = run.id)  -- it waits for its turn, not for a time
+RETURNING delayed_until
 
 -- name: set_metadata
 -- Replaces metadata documents of executing runs. Arrays: $2 run, $3 epoch, $4 document; $1 worker.
