@@ -119,7 +119,7 @@ async def _trigger(
     await _by_request_key(tx, environment_id, requests, fresh, outcomes)
     await _by_idempotency_key(tx, environment_id, requests, fresh, outcomes)
     settled = await settle(tx, environment_id, fresh, outcomes)
-    if len(settled.passed_over) > 0:
+    if settled.passed_over:
         await _pass_over(tx, environment_id, requests, fresh, outcomes, settled.passed_over)
     await store(tx, environment_id, list(fresh.values()))
     await settled.carry_out(tx, environment_id)
