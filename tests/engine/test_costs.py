@@ -39,8 +39,35 @@ HOT = (
     ("lease", "renew"),
     ("checkpoint", "journals"),
     ("wait", "satisfied"),
+    # Where limits bind or keys take turns:
+    ("ready", "pairs"),
+    ("ready", "heads"),
+    ("lane", "walk"),
+    ("lane", "advance"),
+    ("lane", "lock_empty"),
+    ("lane", "remove_empty"),
+    ("lane", "unpark"),
+    ("lane", "park"),
+    ("lane", "next_open"),
+    ("lease", "held"),
+    ("queue", "advance"),
+    ("meter", "load"),
+    ("meter", "store"),
 )
-TABLES = ("run", "ready", "lease", "attempt", "checkpoint", "event", "wait", "task", "queue", "request_key")
+TABLES = (
+    "run",
+    "ready",
+    "lease",
+    "attempt",
+    "checkpoint",
+    "event",
+    "wait",
+    "task",
+    "queue",
+    "request_key",
+    "lane",
+    "meter",
+)
 NOTHING: dict[str, Any] = {
     "text": "",
     "bytea": b"",
@@ -176,7 +203,7 @@ async def backlog(world: World, amount: int) -> None:
                                 max_attempts, trigger_function)
                SELECT 'run_' || n, $1, 'plain', 'task/plain', 'queued', '', 'application/json', 'run_' || n, 3,
                       'trigger' FROM generate_series(1, $2::integer) n RETURNING *)
-           INSERT INTO ready SELECT id, environment_id, queue, task_id, false, 0, number, NULL FROM made""",
+           INSERT INTO ready SELECT id, environment_id, queue, task_id, NULL, false, now(), number FROM made""",
         world.environment_id,
         amount,
     )
@@ -184,7 +211,7 @@ async def backlog(world: World, amount: int) -> None:
 
 async def pages_of_a_claim(world: World) -> int:
     """How many pages a claim of ten runs touches."""
-    arguments = (world.environment_id, ["plain"], 10, world.worker, 30.0, [], False)
+    arguments = (world.environment_id, ["plain"], 10, world.worker, 30.0, [])
     sql = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {statements.load('ready').claim}"
     plan = json.loads((await world.sql(sql, *arguments))[0][0])[0]["Plan"]
     return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]

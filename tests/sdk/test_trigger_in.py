@@ -211,7 +211,8 @@ async def test_a_run_from_within_a_transaction_is_like_one_from_the_server(
 ) -> None:
     """Column by column, but for ids and moments: whoever changes what a trigger stores changes the function too."""
     given = {"priority": 4, "ttl": 60.0, "max_attempts": 2, "max_duration": 9.5, "concurrency_key": "k", "delay": 60.0}
-    for options in ({}, given, {"idempotency_key": "i", "tags": ["a", "b"], "test": True, "queue": "wide"}):
+    keyed = {"concurrency_key": "tenant", "priority": -3}
+    for options in ({}, given, keyed, {"idempotency_key": "i", "tags": ["a", "b"], "test": True, "queue": "wide"}):
         usual = TriggerOptions(**{**options, "tags": tuple(options.get("tags", ()))})  # type: ignore[arg-type]
         [served] = await world.ask(TriggerRequest("plain", b'{"a": 1}', options=usual))
         if "idempotency_key" in options:
@@ -230,7 +231,7 @@ async def test_a_run_from_within_a_transaction_is_like_one_from_the_server(
 
 async def stored(world: World, table: str, name: str, run_id: str) -> list[dict[str, Any]]:
     """The rows of a run, without its ids and moments."""
-    own = {"id", "run_id", "root_id", "number", "seq", "at", "data"}
+    own = {"id", "run_id", "root_id", "number", "seq", "at", "rank", "data"}
     return [
         {key: value for key, value in row.items() if key not in own and not key.endswith(("_at", "_until"))}
         for row in await world.sql(f"SELECT * FROM {table} WHERE {name} = $1", run_id)

@@ -1,30 +1,35 @@
 """Claim: hand runs to a worker, each under a lease with the next epoch, and never more than the limits allow.
 
-Where nothing is limited, a claim is one statement and a transaction by itself. It passes over rows that somebody else
-holds, so it waits for nobody.
-
-A limit needs a lock and not a count: the environment's row, then the rows of limited queues, are locked in statements
-of their own before the slots are counted, from leases. The statement that claims sees where a limit binds that was not
-locked, and then gives nothing.
+Where nothing is limited and no run has a concurrency key, a claim is one statement and a transaction by itself. It
+passes over rows that somebody else holds, so it waits for nobody. Where something is in its way it gives nothing and
+says so, and `limits` takes the longer way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from stepwell.engine import declarations
+from stepwell.engine import declarations, limits
 from stepwell.engine.finish import finish
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.failure import Failure
 from stepwell.model.task import TaskDeclaration
 from stepwell.protocol.frames import Finish, StartAttempt
-from stepwell.storage import checkpoint, environment, lease, queue, ready
+from stepwell.storage import checkpoint, ready
 from stepwell.storage.database import Database, Tx
 from stepwell.storage.ready import Claimed, Share
 
 _ROUNDS = 2  # a second look, for when the head of one queue was taken while another still had something
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a claim found. again: in how many seconds there may be more without any news, None: only with news."""
+
+    started: list[StartAttempt]
+    again: float | None = None
 
 
 async def claim(
@@ -35,42 +40,44 @@ async def claim(
     limit: int,
     lease_seconds: float,
 ) -> list[StartAttempt]:
-    """Up to `limit` runs of these tasks: resumed ones first, then by priority (higher first), then oldest first.
+    """Up to `limit` runs of these tasks: resumed ones first, then by when they were due less their head start
+    (`priority`, in seconds); in queues with concurrency keys these take turns.
 
     A run whose journal is damaged is not handed out; it fails, alone.
     """
+    return (await look(db, environment_id, worker_id, task_ids, limit, lease_seconds)).started
+
+
+async def look(
+    db: Database,
+    environment_id: str,
+    worker_id: str,
+    task_ids: Sequence[str],
+    limit: int,
+    lease_seconds: float,
+) -> Found:
+    """The same, with when to look again."""
 
     if limit < 1 or not task_ids:
-        return []
+        return Found([])
     claimed: list[Claimed] = []
+    again: float | None = None
     for _ in range(_ROUNDS):
         most = limit - len(claimed)
         share = await ready.claim_alone(db, "claim_alone", environment_id, task_ids, most, worker_id, lease_seconds)
         if share.barred:
-            share = await _within_limits(db, environment_id, worker_id, task_ids, most, lease_seconds)
+            share, again = await _within_limits(db, environment_id, worker_id, task_ids, most, lease_seconds)
         claimed += share.claimed
         if len(share.claimed) == share.wanted:
             break
-    return await _started(db, environment_id, worker_id, claimed, lease_seconds)
+    return Found(await _started(db, environment_id, worker_id, claimed, lease_seconds), again)
 
 
 async def _within_limits(
     db: Database, environment_id: str, worker_id: str, task_ids: Sequence[str], limit: int, lease_seconds: float
-) -> Share:
-    """The same where limits bind: they are locked, in the house order, before the slots are counted."""
-
-    async def body(tx: Tx) -> Share:
-        room = limit
-        most = await environment.lock(tx, environment_id)
-        if most is not None:
-            room = min(limit, max(0, int(most[0] * most[1]) - await lease.held_in_environment(tx, environment_id)))
-        limited = await ready.limited(tx, environment_id, task_ids) if room else []
-        if limited:
-            await queue.lock(tx, environment_id, limited)
-        if not room:
-            return Share([], 0, barred=True)
-        locked = (most is not None, limited)
-        return await ready.claim(tx, environment_id, task_ids, room, worker_id, lease_seconds, *locked)
+) -> tuple[Share, float | None]:
+    async def body(tx: Tx) -> tuple[Share, float | None]:
+        return await limits.claim_within(tx, environment_id, worker_id, task_ids, limit, lease_seconds)
 
     return await db.transact("claim", body)
 

@@ -27,7 +27,8 @@ _log = structlog.get_logger("stepwell.gateway")
 class Claimer:
     """Runs while its environment has workers here. `work_came()` and `room_came()` wake it; it looks by itself too.
 
-    A worker for which less was found than it had room for is not looked for again before there is news.
+    A worker for which less was found than it had room for is not looked for again before there is news; that a rate
+    lets something through again is news, of which the claim tells before.
     """
 
     def __init__(self, db: Database, environment_id: str, lease_seconds: float, poll: float) -> None:
@@ -38,6 +39,7 @@ class Claimer:
         self._connections: list[Connection] = []
         self._news = 0
         self._seen: dict[Connection, int] = {}  # the news after which there was nothing more for it
+        self._opens_at: float | None = None  # when a rate lets something through again, by the loop's clock
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -66,12 +68,19 @@ class Claimer:
         while True:
             self._wake.clear()
             begun = clock()
+            if self._opens_at is not None and self._opens_at <= begun:
+                self._opens_at = None
             more = await self._round()
             self._hurry.clear()
             if not self._anyone_hungry():
                 await _until(self._hurry, begun + GAP - clock())
-            if not more and not await _until(self._wake, self._poll * random.uniform(0.8, 1.2)):
+            if not more and not await _until(self._wake, self._pause(clock())):
                 self._news += 1
+
+    def _pause(self, now: float) -> float:
+        """Seconds until it looks by itself."""
+        poll = self._poll * random.uniform(0.8, 1.2)
+        return poll if self._opens_at is None else min(poll, self._opens_at - now)
 
     def _woken(self) -> None:
         self._wake.set()
@@ -101,7 +110,7 @@ class Claimer:
     async def _claim(self, connection: Connection, wanted: int) -> int:
         connection.promised += wanted
         try:
-            started = await claim.claim(
+            found = await claim.look(
                 self._db,
                 self._environment_id,
                 connection.worker_id,
@@ -117,7 +126,10 @@ class Claimer:
             return 0
         finally:
             connection.promised -= wanted
-        return len(started) if await self._hand(connection, started) else 0
+        if found.again is not None:
+            opens_at = asyncio.get_running_loop().time() + max(found.again, GAP)
+            self._opens_at = opens_at if self._opens_at is None else min(self._opens_at, opens_at)
+        return len(found.started) if await self._hand(connection, found.started) else 0
 
     async def offer(self, request: TriggerRequest) -> Outcome | None:
         """Trigger a run for the worker with the most room, and hand it over. None: all have enough to do."""

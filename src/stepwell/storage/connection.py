@@ -25,6 +25,7 @@ READ_ONLY = "25006"
 # The server shuts down, crashed, is starting; the outcome is not known; the primary has become a standby.
 _LOST = frozenset({"57P01", "57P02", "57P03", "40003", READ_ONLY})
 _CONFLICT = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_REMOVED = "ready_in_lane"  # the lane of a queued run was empty, and removed before the run was in it
 _BUSY = ("40", "53", "57", "58", "55P03")  # out of resources, canceled by a timeout, system error, lock not available
 _JSONB_VERSION = b"\x01"
 
@@ -186,7 +187,8 @@ def is_lost(error: BaseException) -> bool:
 def is_conflict(error: BaseException) -> bool:
     """Whether the transaction was rolled back because of what others did meanwhile, and doing it again will help."""
     migrated = isinstance(error, InvalidCachedStatementError)  # a table changed under a prepared statement
-    return migrated or sqlstate(error) in _CONFLICT
+    removed = getattr(error, "constraint_name", None) == _REMOVED
+    return migrated or removed or sqlstate(error) in _CONFLICT
 
 
 def is_transient(error: BaseException) -> bool:

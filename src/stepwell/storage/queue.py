@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from stepwell.model.concurrency import QueueState
 from stepwell.model.queue import Queue, QueueKind, QueueLimits
 from stepwell.model.rate import Rate
 from stepwell.storage import statements
@@ -31,9 +32,25 @@ async def names(tx: Tx, environment_id: str) -> list[str]:
     return [row["name"] for row in await tx.fetch(_sql.names, environment_id)]
 
 
-async def lock(tx: Tx, environment_id: str, queues: Sequence[str]) -> None:
-    """Hold limited queues until the commit, so that no other claim counts their slots meanwhile."""
-    await tx.fetch(_sql.lock, environment_id, list(queues))
+async def lock(tx: Tx, environment_id: str, queues: Sequence[str]) -> dict[str, QueueState]:
+    """Hold queues until the commit, so that no other claim counts their slots meanwhile; their limits, and how far they
+    have been served."""
+    rows = await tx.fetch(_sql.lock, environment_id, list(queues))
+    return {
+        row["name"]: QueueState(
+            row["name"],
+            _declared(row).under(_overrides(row)),
+            virtual_time=row["virtual_time"],
+            keyless_time=row["keyless_time"],
+        )
+        for row in rows
+    }
+
+
+async def advance(tx: Tx, environment_id: str, queues: Sequence[QueueState]) -> None:
+    """Note how far locked queues have been served."""
+    rows = [(each.name, each.virtual_time, each.keyless_time) for each in queues]
+    await tx.execute(_sql.advance, environment_id, *transposed(rows, 3))
 
 
 async def page(tx: Tx, environment_id: str, limit: int, skip: int) -> list[Queue]:
@@ -70,8 +87,8 @@ def _queue(row: asyncpg.Record) -> Queue:
     return Queue(
         name=row["name"],
         kind=row["kind"],
-        declared=_limits(row, "limit", "key_weights"),
-        overrides=_limits(row, "override", "key_weights_override"),
+        declared=_declared(row),
+        overrides=_overrides(row),
         overridden_at=row["overridden_at"],
         overridden_by=row["overridden_by"],
         paused=row["paused"],
@@ -79,6 +96,14 @@ def _queue(row: asyncpg.Record) -> Queue:
         executing=row["executing"],
         oldest=None if row["oldest"] is None else max(0.0, row["oldest"]),
     )
+
+
+def _declared(row: asyncpg.Record) -> QueueLimits:
+    return _limits(row, "limit", "key_weights")
+
+
+def _overrides(row: asyncpg.Record) -> QueueLimits:
+    return _limits(row, "override", "key_weights_override")
 
 
 def _limits(row: asyncpg.Record, suffix: str, weights: str) -> QueueLimits:

@@ -8,7 +8,9 @@ from datetime import datetime
 
 import asyncpg
 
+from stepwell.model.concurrency import Candidate
 from stepwell.storage import statements
+from stepwell.storage.columns import transposed
 from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("ready")
@@ -46,7 +48,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one claim gave. wanted: how many runs it had seen. barred: it gave nothing, a limit must be locked first."""
+    """What one claim gave. wanted: how many runs it had seen. barred: nothing, for a limit or a lane is in the way."""
 
     claimed: list[Claimed]
     wanted: int
@@ -61,24 +63,41 @@ async def remove(tx: Tx, run_ids: Sequence[str]) -> None:
     await tx.execute(_sql.remove, list(run_ids))
 
 
-async def limited(tx: Tx, environment_id: str, task_ids: Sequence[str]) -> list[str]:
-    """Queues with a limit that hold something of these tasks, by name."""
-    return [row["name"] for row in await tx.fetch(_sql.limited, environment_id, list(task_ids))]
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A queue and a task that have something to claim. laned: with concurrency keys."""
+
+    queue: str
+    task_id: str
+    laned: bool
+    locked_queue: bool
+    locked_task: bool
 
 
-async def claim(
+async def pairs(tx: Tx, environment_id: str, task_ids: Sequence[str]) -> list[Pair]:
+    """What has something for these tasks, with what of it a claim has to lock."""
+    return [Pair(**dict(row)) for row in await tx.fetch(_sql.pairs, environment_id, list(task_ids))]
+
+
+async def heads(
     tx: Tx,
     environment_id: str,
-    task_ids: Sequence[str],
+    lanes: Sequence[tuple[str, str, bool, str, int]],
+    keyless: Sequence[tuple[str, str, bool]],
     limit: int,
-    worker_id: str,
-    lease_seconds: float,
-    environment_locked: bool,
-    queues_locked: Sequence[str],
+) -> list[Candidate]:
+    """The first runs of lanes, given as (queue, task, whether resumed, key, most); and of those without a key, given as
+    (queue, task, whether also those that are not resumed), `limit` each."""
+    rows = await tx.fetch(_sql.heads, environment_id, *transposed(lanes, 5), *transposed(keyless, 3), limit)
+    return [Candidate(**dict(row)) for row in rows]
+
+
+async def claim_chosen(
+    tx: Tx, environment_id: str, run_ids: Sequence[str], worker_id: str, lease_seconds: float
 ) -> Share:
-    """Lease up to `limit` runs of these tasks, in the order in which they are to start. What limits it is locked."""
-    locked = (list(queues_locked), environment_locked)
-    return _share(await tx.fetch(_sql.claim, environment_id, list(task_ids), limit, worker_id, lease_seconds, *locked))
+    """Lease runs that were chosen under the locks of what limits them."""
+    rows = await tx.fetch(_sql.claim, environment_id, [], len(run_ids), worker_id, lease_seconds, list(run_ids))
+    return _share(rows)
 
 
 async def claim_alone(
@@ -90,10 +109,15 @@ async def claim_alone(
     worker_id: str,
     lease_seconds: float,
 ) -> Share:
-    """The same in one statement, where there is no limit."""
-    unlocked: tuple[list[str], bool] = ([], False)
-    args = (environment_id, list(task_ids), limit, worker_id, lease_seconds, *unlocked)
-    return _share(await db.write_alone(name, _sql.claim, *args))
+    """Lease up to `limit` runs of these tasks in one statement, in the order in which they are to start, where nothing
+    is limited and no run has a concurrency key."""
+    args = (environment_id, list(task_ids), limit, worker_id, lease_seconds)
+    return _share(await db.write_alone(name, _sql.claim, *args, []))
+
+
+async def bump(tx: Tx, run_id: str) -> bool:
+    """Put a queued run to the front; False if it is not queued."""
+    return bool(await tx.fetch(_sql.bump, run_id))
 
 
 def _share(rows: Sequence[asyncpg.Record]) -> Share:

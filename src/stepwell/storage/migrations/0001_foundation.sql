@@ -48,6 +48,7 @@ CREATE TABLE queue (
                             OR coalesce(rate_override, rate_limit, key_rate_override, key_rate_limit) IS NOT NULL)
                            STORED,
     virtual_time       double precision NOT NULL DEFAULT 0,              -- how far its lanes have been served
+    keyless_time       double precision NOT NULL DEFAULT 0,              -- the same of runs without a key, among lanes
     paused             boolean NOT NULL DEFAULT false,
     created_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment_id, name)
@@ -202,17 +203,38 @@ CREATE INDEX run_of_batch ON run (batch_id, batch_index) WHERE batch_id IS NOT N
 
 -- ── hot: what each live run waits for; one row of one of these tables for each run that has not ended ──────────────
 
+-- Runs of one concurrency key, in a queue of which they get a share. A row for each that has runs; emptied ones are
+-- removed by claims, under the queue's lock. The lane that was served least, by its weight, is the next.
+CREATE TABLE lane (
+    environment_id     text NOT NULL,
+    queue              text NOT NULL,
+    task_id            text NOT NULL,
+    resumed            boolean NOT NULL,
+    key                text NOT NULL,
+    virtual_time       double precision NOT NULL,                        -- how far it has been served; one for each key
+    parked_until       timestamptz,                                      -- its key's rate is used up until then
+    PRIMARY KEY (environment_id, queue, task_id, resumed, key)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX lane_order ON lane (environment_id, queue, task_id, resumed, virtual_time) WHERE parked_until IS NULL;
+CREATE INDEX lane_of_key ON lane (environment_id, queue, key);
+CREATE INDEX lane_parked ON lane (environment_id, queue, parked_until) WHERE parked_until IS NOT NULL;
+
 CREATE TABLE ready (                                                     -- status queued
     run_id             text PRIMARY KEY,
     environment_id     text NOT NULL,
     queue              text NOT NULL,
     task_id            text NOT NULL,
-    resumed            boolean NOT NULL,
-    priority           integer NOT NULL,
+    key                text,                                             -- the concurrency key: it stands in a lane
+    resumed            boolean NOT NULL,                                 -- ahead of all that are not
+    rank               timestamptz NOT NULL,                             -- when it was due, less its head start
     number             bigint NOT NULL,
-    expires_at         timestamptz
+    expires_at         timestamptz,
+    -- Not to prove anything: an emptied lane cannot be removed while a run is on its way into it.
+    CONSTRAINT ready_in_lane FOREIGN KEY (environment_id, queue, task_id, resumed, key) REFERENCES lane
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX ready_order ON ready (environment_id, queue, task_id, resumed DESC, priority DESC, number);
+CREATE INDEX ready_order ON ready (environment_id, queue, task_id, resumed DESC, rank, number) WHERE key IS NULL;
+CREATE INDEX ready_of_lane ON ready (environment_id, queue, task_id, resumed, key, rank, number) WHERE key IS NOT NULL;
 CREATE INDEX ready_expiry ON ready (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE delayed (                                                   -- status delayed
@@ -225,6 +247,8 @@ CREATE TABLE lease (                                                     -- stat
     run_id             text PRIMARY KEY,
     environment_id     text NOT NULL,
     queue              text NOT NULL,
+    task_id            text NOT NULL,
+    key                text,                                             -- the run's concurrency key
     worker_id          text NOT NULL,
     epoch              integer NOT NULL,
     claimed_at         timestamptz NOT NULL,
@@ -749,8 +773,24 @@ BEGIN
            coalesce(given ->> 'test', 'false')::boolean, at, at, due, coalesce(greatest(due, at), at) + lives * interval '1 s'
     FROM (SELECT coalesce(extract(epoch FROM stepwell_seconds(given -> 'ttl')), (declared ->> 'ttl')::float8) AS lives) AS ttl
     RETURNING run.number INTO new_number;
-    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
-    SELECT r.id, r.environment_id, r.queue, r.task_id, false, r.priority, r.number, r.expires_at
+    IF given ->> 'concurrency_key' IS NOT NULL AND NOT coalesce(due > at, false) THEN
+        LOOP  -- until its lane is there and stays: an emptied one may be removed at any moment
+            INSERT INTO lane (environment_id, queue, task_id, resumed, key, virtual_time)
+            SELECT environment, queue_name, task_name, false, given ->> 'concurrency_key', greatest(q.virtual_time, (
+                       SELECT max(l.virtual_time) FROM lane AS l
+                       WHERE l.environment_id = environment AND l.queue = queue_name
+                         AND l.key = given ->> 'concurrency_key'))
+            FROM queue AS q WHERE q.environment_id = environment AND q.name = queue_name
+            ON CONFLICT DO NOTHING;
+            PERFORM FROM lane AS l
+            WHERE l.environment_id = environment AND l.queue = queue_name AND l.task_id = task_name AND NOT l.resumed
+              AND l.key = given ->> 'concurrency_key' FOR KEY SHARE;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END IF;
+    INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number, expires_at)
+    SELECT r.id, r.environment_id, r.queue, r.task_id, r.concurrency_key, false,
+           coalesce(r.delayed_until, r.created_at) - make_interval(secs => r.priority), r.number, r.expires_at
     FROM run AS r WHERE r.id = new_run AND r.status = 'queued';
     INSERT INTO delayed (run_id, due_at) SELECT r.id, r.delayed_until FROM run AS r WHERE r.id = new_run AND r.status = 'delayed';
     INSERT INTO event (run_id, kind, data)

@@ -1,6 +1,7 @@
--- name: held_in_environment
--- Slots held in an environment: its live leases.
-SELECT count(*) FROM lease WHERE environment_id = $1
+-- name: held
+-- Slots held: the live leases of an environment, or of some of its queues ($2 null: all), by queue, task and key.
+SELECT queue, task_id, key, count(*) AS amount FROM lease
+WHERE environment_id = $1 AND ($2::text[] IS NULL OR queue = ANY($2)) GROUP BY queue, task_id, key
 
 -- name: fence
 -- Locks the leases of a writer against rescue, cancel and the like until its commit, and says where each journal ends.

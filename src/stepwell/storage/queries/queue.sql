@@ -25,8 +25,14 @@ SELECT name FROM queue WHERE environment_id = $1 AND name = ANY($2)
 SELECT name FROM queue WHERE environment_id = $1 ORDER BY name LIMIT 1000
 
 -- name: lock
--- Locks limited queues before a claim counts what they hold: a limit needs a lock, in a statement of its own.
-SELECT name FROM queue WHERE environment_id = $1 AND name = ANY($2) ORDER BY name FOR NO KEY UPDATE
+-- Locks queues before a claim counts what they hold: a limit needs a lock, in a statement of its own.
+SELECT * FROM queue WHERE environment_id = $1 AND name = ANY($2) ORDER BY name FOR NO KEY UPDATE
+
+-- name: advance
+-- Notes how far queues have been served. $1 environment; arrays: $2 queue, $3 virtual time, $4 that of runs without a key.
+UPDATE queue SET virtual_time = f.virtual_time, keyless_time = f.keyless_time
+FROM unnest($2::text[], $3::double precision[], $4::double precision[]) AS f (name, virtual_time, keyless_time)
+WHERE queue.environment_id = $1 AND queue.name = f.name
 
 -- name: all
 -- A page of queues with what is in them now. $2 the only one (null: any), $3 rows, $4 rows before. `oldest`: seconds that
@@ -37,7 +43,10 @@ FROM (SELECT * FROM queue WHERE environment_id = $1 AND ($2::text IS NULL OR nam
       ORDER BY name LIMIT $3 OFFSET $4) AS queue
 CROSS JOIN LATERAL (
     SELECT count(*) AS amount, min(number) FILTER (WHERE NOT resumed) AS fresh, min(number) FILTER (WHERE resumed) AS again
-    FROM ready WHERE ready.environment_id = $1 AND ready.queue = queue.name) AS waiting
+    FROM (SELECT number, resumed FROM ready WHERE environment_id = $1 AND ready.queue = queue.name AND key IS NULL
+          UNION ALL  -- two indexes
+          SELECT number, resumed FROM ready WHERE environment_id = $1 AND ready.queue = queue.name AND key IS NOT NULL
+         ) AS queued) AS waiting
 CROSS JOIN LATERAL (
     SELECT count(*) AS amount FROM lease WHERE lease.environment_id = $1 AND lease.queue = queue.name) AS held
 CROSS JOIN LATERAL (

@@ -1,81 +1,148 @@
 -- name: enqueue
 -- Makes queued runs claimable. Only a run that never began can expire.
-INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
-SELECT id, environment_id, queue, task_id, attempt_open, priority, number, CASE WHEN attempt = 0 THEN expires_at END
-FROM run WHERE id = ANY($1) AND status = 'queued'
+WITH queued AS (
+    SELECT id, environment_id, queue, task_id, concurrency_key, attempt_open, priority, number, created_at, delayed_until,
+           CASE WHEN attempt = 0 THEN expires_at END AS expires_at
+    FROM run WHERE id = ANY($1) AND status = 'queued'
+), laned AS (
+    INSERT INTO lane (environment_id, queue, task_id, resumed, key, virtual_time)
+    SELECT DISTINCT queue.environment_id, queue.name, queued.task_id, queued.attempt_open, queued.concurrency_key, greatest(
+               queue.virtual_time, (SELECT max(same.virtual_time) FROM lane AS same
+                                    WHERE same.environment_id = queue.environment_id AND same.queue = queue.name
+                                      AND same.key = queued.concurrency_key))
+    FROM queued JOIN queue ON queue.environment_id = queued.environment_id AND queue.name = queued.queue
+    WHERE queued.concurrency_key IS NOT NULL
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (environment_id, queue, task_id, resumed, key) DO NOTHING
+)
+INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number, expires_at)
+SELECT id, environment_id, queue, task_id, concurrency_key, attempt_open,
+       coalesce(delayed_until, created_at) - make_interval(secs => priority), number, expires_at
+FROM queued
 
 -- name: remove
 -- Takes runs out of the queue that were canceled, expired or put off.
 DELETE FROM ready WHERE run_id = ANY($1)
 
--- name: limited
--- Which limits bind a claim of these tasks: the queues with one, and the environment's own.
-WITH RECURSIVE pair AS (
-    (SELECT queue, task_id FROM ready WHERE environment_id = $1 ORDER BY queue, task_id LIMIT 1)
+-- name: pairs
+-- Queues and tasks that have something for these tasks, with what tells whether a claim has to lock them: `limited` queues,
+-- and those with lanes; tasks with a limit. $1 environment, $2 tasks.
+WITH RECURSIVE keyless AS (
+    (SELECT queue, task_id FROM ready WHERE environment_id = $1 AND key IS NULL ORDER BY queue, task_id LIMIT 1)
     UNION ALL
     SELECT following.queue, following.task_id
-    FROM pair CROSS JOIN LATERAL (
+    FROM keyless CROSS JOIN LATERAL (
         SELECT queue, task_id FROM ready
-        WHERE environment_id = $1 AND (queue, task_id) > (pair.queue, pair.task_id)
+        WHERE environment_id = $1 AND (queue, task_id) > (keyless.queue, keyless.task_id) AND key IS NULL
+        ORDER BY queue, task_id LIMIT 1
+    ) AS following
+), laned AS (
+    (SELECT queue, task_id FROM lane WHERE environment_id = $1 ORDER BY queue, task_id LIMIT 1)
+    UNION ALL
+    SELECT following.queue, following.task_id
+    FROM laned CROSS JOIN LATERAL (
+        SELECT queue, task_id FROM lane
+        WHERE environment_id = $1 AND (queue, task_id) > (laned.queue, laned.task_id)
         ORDER BY queue, task_id LIMIT 1
     ) AS following
 )
-SELECT DISTINCT queue.name
-FROM pair JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue
-WHERE pair.task_id = ANY($2) AND NOT queue.paused AND coalesce(queue.concurrency_override, queue.concurrency_limit) IS NOT NULL
-ORDER BY queue.name
+SELECT pair.queue, pair.task_id, bool_or(pair.laned) AS laned, bool_or(queue.limited OR pair.laned) AS locked_queue,
+       bool_or(coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL) AS locked_task
+FROM (SELECT queue, task_id, false AS laned FROM keyless UNION ALL SELECT queue, task_id, true FROM laned) AS pair
+JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue
+JOIN task ON task.environment_id = $1 AND task.id = pair.task_id
+WHERE pair.task_id = ANY($2) AND NOT queue.paused AND NOT task.paused
+  AND NOT (SELECT paused FROM environment WHERE id = $1)
+GROUP BY pair.queue, pair.task_id
+ORDER BY pair.queue, pair.task_id
+
+-- name: heads
+-- The first runs of lanes, and the first ones without a key. $1 environment; arrays: $2 to $6 lanes: queue, task, whether
+-- resumed, key, at most how many; $7 to $9 queue, task, and whether also runs that are not resumed; $10 at most how many
+-- of each of these.
+SELECT first.*
+FROM unnest($2::text[], $3::text[], $4::boolean[], $5::text[], $6::integer[]) AS lane (queue, task_id, resumed, key, most)
+CROSS JOIN LATERAL (
+    SELECT run_id, queue, task_id, key, resumed, extract(epoch FROM rank)::double precision AS rank, number FROM ready
+    WHERE environment_id = $1 AND queue = lane.queue AND task_id = lane.task_id AND resumed = lane.resumed
+      AND key = lane.key
+    ORDER BY ready.rank, number LIMIT lane.most
+) AS first
+UNION ALL
+SELECT first.*
+FROM unnest($7::text[], $8::text[], $9::boolean[]) AS pair (queue, task_id, new)
+CROSS JOIN LATERAL (
+    SELECT run_id, queue, task_id, key, resumed, extract(epoch FROM rank)::double precision AS rank, number FROM ready
+    WHERE environment_id = $1 AND queue = pair.queue AND task_id = pair.task_id AND key IS NULL AND (resumed OR pair.new)
+    ORDER BY ready.resumed DESC, ready.rank, number LIMIT $10
+) AS first
 
 -- name: claim
--- Turns ready rows into leases. $1 environment, $2 tasks, $3 most rows, $4 worker, $5 lease seconds; $6 queues whose limit,
--- $7 whether the environment's limit, was locked by an earlier statement. Where another one binds it claims nothing, and
--- says so: `barred`. `pair` skips from one (queue, task) to the next along the index, so that a backlog of any length costs
--- one probe. `head` only looks, to divide $3 over queues and tasks by order and free slots; `picked` locks so many of each,
--- passing over rows (and runs) that somebody else holds, and `wanted` says how many there should have been.
+-- Turns ready rows into leases. $1 environment, $2 tasks, $3 most rows, $4 worker, $5 lease seconds. With runs in $6, these
+-- were chosen under the locks of what limits them, and $2 is empty. Without, it chooses by itself where nothing is limited;
+-- where a limit or a lane is in the way it claims nothing, and says so: `barred`. `pair` skips from one (queue, task) to the
+-- next along the index, so that a backlog of any length costs one probe. `head` only looks, to divide $3 over queues and
+-- tasks by order; `picked` locks so many of each, passing over rows (and runs) that somebody else holds, and `wanted` says
+-- how many there should have been.
 WITH RECURSIVE pair AS (
-    (SELECT queue, task_id FROM ready WHERE environment_id = $1 ORDER BY queue, task_id LIMIT 1)
+    (SELECT queue, task_id FROM ready WHERE environment_id = $1 AND key IS NULL AND cardinality($2::text[]) > 0
+     ORDER BY queue, task_id LIMIT 1)
     UNION ALL
     SELECT following.queue, following.task_id
     FROM pair CROSS JOIN LATERAL (
         SELECT queue, task_id FROM ready
-        WHERE environment_id = $1 AND (queue, task_id) > (pair.queue, pair.task_id)
+        WHERE environment_id = $1 AND (queue, task_id) > (pair.queue, pair.task_id) AND key IS NULL
+        ORDER BY queue, task_id LIMIT 1
+    ) AS following
+), laned AS (
+    (SELECT queue, task_id FROM lane WHERE environment_id = $1 AND cardinality($2) > 0 ORDER BY queue, task_id LIMIT 1)
+    UNION ALL
+    SELECT following.queue, following.task_id
+    FROM laned CROSS JOIN LATERAL (
+        SELECT queue, task_id FROM lane
+        WHERE environment_id = $1 AND (queue, task_id) > (laned.queue, laned.task_id)
         ORDER BY queue, task_id LIMIT 1
     ) AS following
 ), offered AS MATERIALIZED (
-    SELECT pair.queue, pair.task_id, task.updated_at AS declared_at,
-           coalesce(queue.concurrency_override, queue.concurrency_limit) IS NOT NULL AND queue.name <> ALL($6::text[])
-               OR environment.concurrency_limit IS NOT NULL AND NOT $7::boolean AS barred,
-           CASE WHEN coalesce(queue.concurrency_override, queue.concurrency_limit) IS NULL THEN $3::bigint ELSE greatest(0, coalesce(queue.concurrency_override, queue.concurrency_limit) - (
-               SELECT count(*) FROM lease WHERE lease.environment_id = $1 AND lease.queue = pair.queue)) END AS slots
-    FROM pair
+    SELECT pair.queue, pair.task_id, task.updated_at AS declared_at, queue.limited OR pair.laned
+               OR environment.concurrency_limit IS NOT NULL
+               OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL AS barred
+    FROM (SELECT queue, task_id, false AS laned FROM pair UNION ALL SELECT queue, task_id, true FROM laned) AS pair
     JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue
     JOIN environment ON environment.id = $1
     JOIN task ON task.environment_id = $1 AND task.id = pair.task_id
     WHERE pair.task_id = ANY($2) AND NOT queue.paused AND NOT environment.paused AND NOT task.paused
 ), head AS (
-    SELECT first.*, offered.declared_at, offered.slots, row_number() OVER (
-               PARTITION BY first.queue ORDER BY first.resumed DESC, first.priority DESC, first.number) AS place
+    SELECT first.*, offered.declared_at
     FROM offered CROSS JOIN LATERAL (
-        SELECT queue, task_id, resumed, priority, number FROM ready
-        WHERE environment_id = $1 AND queue = offered.queue AND task_id = offered.task_id
-        ORDER BY resumed DESC, priority DESC, number LIMIT least($3, offered.slots)
+        SELECT queue, task_id, resumed, rank, number FROM ready
+        WHERE environment_id = $1 AND queue = offered.queue AND task_id = offered.task_id AND key IS NULL
+        ORDER BY resumed DESC, rank, number LIMIT $3
     ) AS first
     WHERE NOT EXISTS (SELECT FROM offered WHERE barred)
 ), share AS MATERIALIZED (
     SELECT queue, task_id, declared_at, count(*) AS amount
-    FROM (SELECT queue, task_id, declared_at FROM head WHERE place <= slots
-          ORDER BY resumed DESC, priority DESC, number LIMIT $3) AS best
+    FROM (SELECT queue, task_id, declared_at FROM head ORDER BY resumed DESC, rank, number LIMIT $3) AS best
     GROUP BY queue, task_id, declared_at
 ), picked AS MATERIALIZED (
     SELECT mine.*, share.declared_at
     FROM share CROSS JOIN LATERAL (
-        SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed
+        SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank
         FROM ready JOIN run ON run.id = ready.run_id
         WHERE ready.environment_id = $1 AND ready.queue = share.queue AND ready.task_id = share.task_id
-          AND run.status = 'queued' AND EXISTS (SELECT FROM worker WHERE worker.id = $4)
-        ORDER BY ready.resumed DESC, ready.priority DESC, ready.number
+          AND ready.key IS NULL AND run.status = 'queued' AND EXISTS (SELECT FROM worker WHERE worker.id = $4)
+        ORDER BY ready.resumed DESC, ready.rank, ready.number
         LIMIT share.amount
         FOR UPDATE OF ready SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
     ) AS mine
+), chosen AS MATERIALIZED (
+    SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank, task.updated_at AS declared_at
+    FROM unnest($6::text[]) AS f (run_id)
+    JOIN ready ON ready.run_id = f.run_id
+    JOIN run ON run.id = f.run_id
+    JOIN task ON task.environment_id = $1 AND task.id = ready.task_id
+    WHERE run.status = 'queued' AND EXISTS (SELECT FROM worker WHERE worker.id = $4)
+    FOR UPDATE OF ready SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
 ), taken AS (
     -- Where the row stands, for it is locked. One that changed since this statement began is not found there: it stays.
     UPDATE run
@@ -84,13 +151,14 @@ WITH RECURSIVE pair AS (
         executed_before = CASE WHEN attempt_open THEN executed_before ELSE executed END,
         cancel_deadline = clock_timestamp() + make_interval(secs => cancel_grace + 3600),  -- null while nobody canceled it
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
-    FROM picked WHERE run.ctid = picked.run_at AND run.status = 'queued'
-    RETURNING run.*, picked.resumed, picked.ready_at, picked.declared_at
+    FROM (SELECT * FROM picked UNION ALL SELECT * FROM chosen) AS mine
+    WHERE run.ctid = mine.run_at AND run.status = 'queued'
+    RETURNING run.*, mine.resumed, mine.rank, mine.ready_at, mine.declared_at
 ), gone AS (
     DELETE FROM ready USING taken WHERE ready.ctid = taken.ready_at
 ), leased AS (
-    INSERT INTO lease (run_id, environment_id, queue, worker_id, epoch, claimed_at, expires_at)
-    SELECT id, environment_id, queue, $4, lease_epoch, clock_timestamp(),
+    INSERT INTO lease (run_id, environment_id, queue, task_id, key, worker_id, epoch, claimed_at, expires_at)
+    SELECT id, environment_id, queue, task_id, concurrency_key, $4, lease_epoch, clock_timestamp(),
            clock_timestamp() + make_interval(secs => $5)
     FROM taken
 ), tried AS (
@@ -114,9 +182,19 @@ SELECT gate.barred, gate.wanted, taken.id, taken.task_id, taken.queue, taken.lea
        taken.lease_epoch > 1 OR taken.forked_from IS NOT NULL AS journaled, taken.declared_at,
        (SELECT slug FROM environment WHERE id = $1) AS environment
 FROM (SELECT coalesce((SELECT bool_or(barred) FROM offered), false) AS barred,
-             coalesce((SELECT sum(amount) FROM share), 0)::integer AS wanted) AS gate
+             coalesce((SELECT sum(amount) FROM share), cardinality($6))::integer AS wanted) AS gate
 LEFT JOIN taken ON true
-ORDER BY taken.resumed DESC, taken.priority DESC, taken.number
+ORDER BY taken.resumed DESC, taken.rank, taken.number
+
+-- name: bump
+-- Puts a queued run to the front of its queue. Its lane is the next to be served.
+WITH bumped AS (
+    UPDATE ready SET rank = '-infinity' WHERE run_id = $1 RETURNING environment_id, queue, key
+), first AS (
+    UPDATE lane SET virtual_time = '-infinity', parked_until = NULL FROM bumped
+    WHERE lane.environment_id = bumped.environment_id AND lane.queue = bumped.queue AND lane.key = bumped.key
+)
+SELECT FROM bumped
 
 -- name: overdue
 -- Runs that no worker took within their ttl.

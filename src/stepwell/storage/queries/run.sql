@@ -36,10 +36,23 @@ WITH given AS (
     FROM given WHERE request_key IS NULL OR id IN (SELECT run_id FROM keyed)
     ORDER BY place
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, number, status, queue, task_id, priority, expires_at, delayed_until, parent_id, forked_from, forked_seq
+    RETURNING id, number, status, queue, task_id, concurrency_key, priority, expires_at, created_at, delayed_until,
+              parent_id, forked_from, forked_seq
 ), queued AS (
-    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
-    SELECT id, $1, queue, task_id, false, priority, number, expires_at FROM made WHERE status = 'queued'
+    INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number, expires_at)
+    SELECT id, $1, queue, task_id, concurrency_key, false,
+           coalesce(delayed_until, created_at) - make_interval(secs => priority), number, expires_at
+    FROM made WHERE status = 'queued'
+), laned AS (
+    INSERT INTO lane (environment_id, queue, task_id, resumed, key, virtual_time)
+    SELECT DISTINCT queue.environment_id, queue.name, made.task_id, false, made.concurrency_key, greatest(
+               queue.virtual_time, (SELECT max(same.virtual_time) FROM lane AS same
+                                    WHERE same.environment_id = queue.environment_id AND same.queue = queue.name
+                                      AND same.key = made.concurrency_key))
+    FROM made JOIN queue ON queue.environment_id = $1 AND queue.name = made.queue
+    WHERE made.concurrency_key IS NOT NULL AND made.status = 'queued'
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (environment_id, queue, task_id, resumed, key) DO NOTHING
 ), put_off AS (
     INSERT INTO delayed (run_id, due_at) SELECT id, delayed_until FROM made WHERE status = 'delayed'
 ), told AS (
@@ -66,10 +79,19 @@ WITH moment AS MATERIALIZED (
            $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, delayed_until,
            coalesce(greatest(delayed_until, now()), now()) + make_interval(secs => $10)
     FROM unnest($18::text[], $19::bytea[], $20::integer[]) AS r (id, payload, index) CROSS JOIN moment
-    RETURNING id, number, status, batch_index, expires_at, delayed_until
+    RETURNING id, number, status, batch_index, expires_at, created_at, delayed_until
 ), queued AS (
-    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
-    SELECT id, $1, $4, $3, false, $7, number, expires_at FROM made WHERE status = 'queued'
+    INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number, expires_at)
+    SELECT id, $1, $4, $3, $6, false, coalesce(delayed_until, created_at) - make_interval(secs => $7), number, expires_at
+    FROM made WHERE status = 'queued'
+), laned AS (
+    INSERT INTO lane (environment_id, queue, task_id, resumed, key, virtual_time)
+    SELECT $1, $4, $3, false, $6, greatest(
+               queue.virtual_time, (SELECT max(same.virtual_time) FROM lane AS same
+                                    WHERE same.environment_id = $1 AND same.queue = $4 AND same.key = $6))
+    FROM queue
+    WHERE environment_id = $1 AND name = $4 AND $6 IS NOT NULL AND EXISTS (SELECT FROM made WHERE status = 'queued')
+    ON CONFLICT (environment_id, queue, task_id, resumed, key) DO NOTHING
 ), put_off AS (
     INSERT INTO delayed (run_id, due_at) SELECT id, delayed_until FROM made WHERE status = 'delayed'
 ), told AS (
@@ -92,7 +114,8 @@ WITH place AS MATERIALIZED (
            AND NOT queue.paused AND NOT queue.limited
            AND NOT task.paused AND coalesce(task.concurrency_override, task.concurrency_limit) IS NULL
            AND EXISTS (SELECT FROM worker WHERE worker.id = $18)
-           AND NOT EXISTS (SELECT FROM ready WHERE ready.environment_id = $1 AND ready.queue = $5) AS at_once
+           AND NOT EXISTS (SELECT FROM ready WHERE environment_id = $1 AND queue = $5 AND key IS NULL)
+           AND NOT EXISTS (SELECT FROM lane WHERE environment_id = $1 AND queue = $5) AS at_once
     FROM environment
     JOIN queue ON queue.environment_id = $1 AND queue.name = $5
     JOIN task ON task.environment_id = $1 AND task.id = $3 AND task.updated_at = $4
@@ -115,11 +138,12 @@ WITH place AS MATERIALIZED (
     ON CONFLICT (id) DO NOTHING
     RETURNING id, number, expires_at, created_at, started_at
 ), queued AS (
-    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number, expires_at)
-    SELECT id, $1, $5, $3, false, $8, number, expires_at FROM made WHERE started_at IS NULL
+    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, rank, number, expires_at)
+    SELECT id, $1, $5, $3, false, created_at - make_interval(secs => $8), number, expires_at
+    FROM made WHERE started_at IS NULL
 ), leased AS (
-    INSERT INTO lease (run_id, environment_id, queue, worker_id, epoch, claimed_at, expires_at)
-    SELECT id, $1, $5, $18, 1, started_at, started_at + make_interval(secs => $19) FROM made WHERE started_at IS NOT NULL
+    INSERT INTO lease (run_id, environment_id, queue, task_id, worker_id, epoch, claimed_at, expires_at)
+    SELECT id, $1, $5, $3, $18, 1, started_at, started_at + make_interval(secs => $19) FROM made WHERE started_at IS NOT NULL
 ), tried AS (
     INSERT INTO attempt (run_id, number, worker_id, started_at)
     SELECT id, 1, $18, started_at FROM made WHERE started_at IS NOT NULL
@@ -277,7 +301,7 @@ WITH done AS (
     WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
       AND run.parent_id IS NULL AND run.cancel_grace IS NULL
       AND NOT EXISTS (SELECT FROM permit WHERE permit.run_id = run.id OFFSET 0)
-    RETURNING run.id, run.environment_id, run.queue, run.attempt
+    RETURNING run.id, run.environment_id, run.queue, run.task_id, run.attempt
 ), freed AS (
     DELETE FROM lease USING done WHERE lease.run_id = done.id
 ), tried AS (
@@ -287,10 +311,12 @@ WITH done AS (
     INSERT INTO event (run_id, kind, data) SELECT id, 'completed', jsonb_build_object('attempt', attempt) FROM done
 )
 SELECT id, ARRAY(
-    SELECT slot.environment_id FROM (SELECT DISTINCT environment_id, queue FROM done) AS slot
+    SELECT slot.environment_id FROM (SELECT DISTINCT environment_id, queue, task_id FROM done) AS slot
     JOIN queue ON queue.environment_id = slot.environment_id AND queue.name = slot.queue
     JOIN environment ON environment.id = slot.environment_id
-    WHERE coalesce(queue.concurrency_override, queue.concurrency_limit) IS NOT NULL OR environment.concurrency_limit IS NOT NULL) AS freed
+    JOIN task ON task.environment_id = slot.environment_id AND task.id = slot.task_id
+    WHERE queue.limited OR environment.concurrency_limit IS NOT NULL
+       OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL) AS freed
 FROM done
 
 -- name: cancel

@@ -28,10 +28,23 @@ WITH due AS MATERIALIZED (
 ), woken AS (
     UPDATE run SET status = 'queued', updated_at = clock_timestamp()
     WHERE id = ANY(ARRAY(SELECT run_id FROM due)) AND status = 'waiting'
-    RETURNING id, environment_id, queue, task_id, attempt_open, priority, number
+    RETURNING id, environment_id, queue, task_id, concurrency_key, attempt_open, priority, number, created_at,
+              delayed_until
 ), enqueued AS (
-    INSERT INTO ready (run_id, environment_id, queue, task_id, resumed, priority, number)
-    SELECT id, environment_id, queue, task_id, attempt_open, priority, number FROM woken
+    INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number)
+    SELECT id, environment_id, queue, task_id, concurrency_key, attempt_open,
+           coalesce(delayed_until, created_at) - make_interval(secs => priority), number
+    FROM woken
+), laned AS (
+    INSERT INTO lane (environment_id, queue, task_id, resumed, key, virtual_time)
+    SELECT DISTINCT queue.environment_id, queue.name, woken.task_id, woken.attempt_open, woken.concurrency_key, greatest(
+               queue.virtual_time, (SELECT max(same.virtual_time) FROM lane AS same
+                                    WHERE same.environment_id = queue.environment_id AND same.queue = queue.name
+                                      AND same.key = woken.concurrency_key))
+    FROM woken JOIN queue ON queue.environment_id = woken.environment_id AND queue.name = woken.queue
+    WHERE woken.concurrency_key IS NOT NULL
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (environment_id, queue, task_id, resumed, key) DO NOTHING
 ), told AS (
     INSERT INTO event (run_id, kind, data)
     SELECT DISTINCT ON (run_id) run_id, 'woken', jsonb_build_object('key', key, 'reason', kind)
