@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from contextvars import Context
@@ -52,6 +53,7 @@ class Executor:
         self._options = AttemptOptions(watchdog=Watchdog(loop, self._channel.send_now))
         self._tray = tray
         self._next: frames.StartAttempt | None = None  # the worker is being told that it begins
+        self._began_at = 0.0
 
     async def serve(self, channel: socket.socket) -> NoReturn:
         """Until the worker is gone or an attempt ends this process."""
@@ -68,6 +70,7 @@ class Executor:
             self._next = msgspec.structs.replace(self._next, cancel_grace=frame.grace)
 
     def _start(self, start: frames.StartAttempt) -> None:
+        self._began_at = time.monotonic()
         port = RunPort(start, self._channel, self._loop)
         self._capture.add(start.run_id, port.logs)
         attempt = self._attempt(start, port)
@@ -105,11 +108,12 @@ class Executor:
 
     def _go_on(self, ended: frames.StartAttempt) -> None:
         """To the next run, if one is there. The worker has to know first: if this process dies, of which run."""
+        took = time.monotonic() - self._began_at
         self._next = self._take()
         if self._next is None:
-            self._channel.send(frames.Released(ended.run_id))
+            self._channel.send(frames.Released(ended.run_id, took=took))
         else:
-            self._channel.send(frames.Released(ended.run_id, self._next.run_id))
+            self._channel.send(frames.Released(ended.run_id, self._next.run_id, took))
             self._channel.when_written(self._start_next_soon)
 
     def _take(self) -> frames.StartAttempt | None:

@@ -252,10 +252,12 @@ class Released(Frame, frozen=True, array_like=True, tag="released"):
     """The executor holds nothing of this run any more (after Suspend, Finish or Discard) and may take another.
 
     begun: the run that it goes on with, of those that were handed to it ahead (`protocol.ahead`); "" is none.
+    took: the seconds that it had the run, by its own clock.
     """
 
     run_id: str
     begun: str = ""
+    took: float = 0.0
 
 
 class NotBegun(Frame, frozen=True, array_like=True, tag="not-begun"):

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from stepwell.protocol.frames import Released
 from stepwell.worker.assignments import Assignment
 from stepwell.worker.leases import Leases
 from stepwell.worker.process import Executor
@@ -24,8 +25,8 @@ LONG = 0.01
 """Seconds after which a run counts as long: what lies behind it is taken back."""
 _LATEST = 0.1
 """The part that the latest run has in what a task's runs are said to take."""
-_LONGEST = 0.05
-"""Seconds that a run counts with there, at most: after a long one, short ones are soon known as such again."""
+_SHORTEST, _LONGEST = 1e-6, 0.05
+"""Seconds that a run counts with there: after a long one, short ones are soon known as such again."""
 
 
 class Ahead:
@@ -48,17 +49,16 @@ class Ahead:
         if executor.isolation == "process":
             self._lying[executor] = deque()
 
-    def left(self, executor: Executor, begun: str) -> list[Assignment]:
-        """It has ended a run, and has begun that one, or (being idle now) none. Returns what nobody has begun."""
-        now = time.monotonic()
-        took = min(now - executor.since, _LONGEST)
+    def left(self, executor: Executor, released: Released) -> list[Assignment]:
+        """It has ended a run, and has begun another or become idle. Returns what nobody has begun."""
+        took = min(max(released.took, _SHORTEST), _LONGEST)  # by its clock: how busy we are does not make a run long
         known = self._takes.get(executor.task_id, took)
         self._takes[executor.task_id] = known + _LATEST * (took - known)
-        if not begun:
+        if not released.begun:
             executor.tray.empty()  # it was when the executor looked; what has come since goes another way
             return self.gone(executor)
-        executor.since = now
-        return self._says(executor, begun)
+        executor.since = time.monotonic()
+        return self._says(executor, released.begun)
 
     def _says(self, executor: Executor, begun: str) -> list[Assignment]:
         lying = self._lying.get(executor, deque[Assignment]())
@@ -135,10 +135,10 @@ class Ahead:
         began = time.monotonic() - LONG
         room: dict[str, deque[tuple[Executor, int]]] = {}
         for executor, lying in self._lying.items():
-            takes = self._takes.get(executor.task_id, _LONGEST)
-            most = min(MOST, int(WORTH / max(takes, 1e-6))) - len(lying)
-            if most > 0 and executor.since > began and not executor.retired:
-                room.setdefault(executor.task_id, deque()).append((executor, most))
+            if len(lying) < MOST and executor.since > began and not executor.retired:
+                most = min(MOST, int(WORTH / self._takes.get(executor.task_id, _LONGEST))) - len(lying)
+                if most > 0:
+                    room.setdefault(executor.task_id, deque()).append((executor, most))
         return room
 
     def _begins(self, run: Assignment, executor: Executor) -> None:

@@ -223,7 +223,7 @@ class Dispatcher:
         if frame.run_id not in executor.runs:
             return
         self._leaves(executor, frame.run_id)
-        self._starts.goes_on(executor, frame.begun)
+        self._starts.goes_on(executor, frame)
         following = self._runs.get(frame.begun)
         if following is not None:
             following.presumed = False

@@ -14,7 +14,7 @@ import msgspec
 
 from stepwell.errors import StepwellError
 from stepwell.protocol import frames
-from stepwell.protocol.frames import Finish, Release, StartAttempt, Suspend
+from stepwell.protocol.frames import Finish, Release, Released, StartAttempt, Suspend
 from stepwell.worker.ahead import Ahead
 from stepwell.worker.assignments import Assignment
 from stepwell.worker.claimer import Claimer
@@ -122,9 +122,9 @@ class Starts:
         self._claimer.ended(time.monotonic())
         self.fill()
 
-    def goes_on(self, executor: Executor, begun: str) -> None:
-        """An executor has ended a run and begun that one, which was handed to it ahead; "": it is idle."""
-        self._stand_again(self._ahead.left(executor, begun))
+    def goes_on(self, executor: Executor, released: Released) -> None:
+        """An executor has ended a run, and begun one that was handed to it ahead or become idle."""
+        self._stand_again(self._ahead.left(executor, released))
 
     def gone(self, executor: Executor) -> None:
         """An executor is dead. It has begun no run that it did not say it begins: that is said first."""
