@@ -49,6 +49,7 @@ class Things:
     def parameters(self, operation: Operation) -> dict[str, str]:
         every = {"run_id": self.run_id, "batch_id": self.batch_id, "schedule_id": self.schedule_id}
         every |= {"task_id": "greet", "token_id": self.token_id, "signature": "0" * 64}
+        every |= {"kind": "semaphore", "name": "gpu"}
         return {name: every[name] for name in operation.parameters}
 
 

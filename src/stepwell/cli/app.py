@@ -14,6 +14,7 @@ from stepwell.cli import (
     dev,
     doctor,
     events,
+    guards,
     keys,
     queues,
     runs,
@@ -41,6 +42,7 @@ app.command("trigger")(trigger.trigger)
 app.add_typer(runs.app, name="runs")
 app.add_typer(dead.app, name="dead")
 app.add_typer(queues.app, name="queues")
+app.add_typer(guards.app, name="guards")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(events.app, name="events")
 app.add_typer(schedules.app, name="schedules")

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from stepwell.client import dead, events, fleet, queues, runs, schedules, tokens, triggering
+from stepwell.client import dead, events, fleet, guarding, queues, runs, schedules, tokens, triggering
 from stepwell.client.blocking_handles import BatchHandle, RunHandle
 from stepwell.client.connection import find_connection
 from stepwell.client.dead import Choice
@@ -26,10 +26,12 @@ from stepwell.client.tokens import TokenChoice, TokenFields
 from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
 from stepwell.client.watching import Message, Seen, Watch
 from stepwell.model.child import ChildSpec
+from stepwell.model.permit import GuardKind
 from stepwell.primitives.duration import seconds
 from stepwell.protocol.dead import Dead, DeadLetter, GroupView, Redriven
 from stepwell.protocol.events import EventSent, SentEvent, SentEventList
 from stepwell.protocol.fleet import Health, TaskView, WorkerView
+from stepwell.protocol.guarding import GuardDetail, GuardView
 from stepwell.protocol.queueing import LimitName, QueueView
 from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
 from stepwell.protocol.scheduling import Previewed, ScheduleView, TickView
@@ -71,6 +73,7 @@ class Stepwell:
         self.dead = DeadLetters(self)
         self.queues = Queues(self)
         self.schedules = Schedules(self)
+        self.guards = GuardsOf(self)
 
     @property
     def url(self) -> str:
@@ -477,3 +480,22 @@ class Schedules:
     def list(self) -> list[ScheduleView]:
         """The environment's schedules, newest first."""
         return self._client.ask(schedules.list_all())
+
+
+class GuardsOf:
+    """`client.guards`: semaphores, limiters and breakers, by their kind and name."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    def list(self, kind: GuardKind | None = None) -> list[GuardView]:
+        """All that were ever used, or those of a kind: semaphore, limiter or breaker."""
+        return self._client.ask(guarding.list_all(kind))
+
+    def retrieve(self, kind: GuardKind, name: str) -> GuardDetail:
+        """One, with the runs that hold it and those that wait. Raises NotFound."""
+        return self._client.ask(guarding.retrieve(kind, name))
+
+    def forget(self, kind: GuardKind, name: str) -> None:
+        """Reset one. Raises NotFound, and Conflict for a semaphore that is in use."""
+        self._client.ask(guarding.forget(kind, name))

@@ -96,12 +96,7 @@ async def forget(db: Database, environment_id: str, kind: GuardKind, name: str) 
 
     async def body(tx: Tx) -> None:
         if not await guard.lock(tx, [named]):
-            raise NotFound(
-                f"there is no {kind} {name[:80]!r} in this environment",
-                code="guard-not-found",
-                hint="it is there from its first use on; check the name, and the environment of the API key",
-                status=404,
-            )
+            raise _not_found(kind, name)
         users = await permit.of_guards(tx, environment_id, kind, name, MOST_ROWS) if kind == "semaphore" else []
         if users:
             raise Conflict(
@@ -121,6 +116,24 @@ async def list_guards(db: Database, environment_id: str, kind: GuardKind) -> lis
         guards = await guard.every(tx, environment_id, kind)
         permits = await permit.of_guards(tx, environment_id, kind, None, MOST_ROWS)
     return [(each, [p for p in permits if p.name == each.terms.name]) for each in guards]
+
+
+async def get_guard(db: Database, environment_id: str, kind: GuardKind, name: str) -> tuple[Guard, list[Permit]]:
+    """One of them, with who holds and who waits. Raises NotFound."""
+    async with db.read("guard") as tx:
+        found = [each for each in await guard.every(tx, environment_id, kind) if each.terms.name == name]
+        if not found:
+            raise _not_found(kind, name)
+        return found[0], await permit.of_guards(tx, environment_id, kind, name, MOST_ROWS)
+
+
+def _not_found(kind: GuardKind, name: str) -> NotFound:
+    return NotFound(
+        f"there is no {kind} {name[:80]!r} in this environment",
+        code="guard-not-found",
+        hint="it is there from its first use on; check the name, and the environment of the API key",
+        status=404,
+    )
 
 
 # ── deciding ─────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stepwell.protocol import dead, events, fleet, frames, queueing, runs, scheduling, tokens, triggering
+from stepwell.protocol import dead, events, fleet, frames, guarding, queueing, runs, scheduling, tokens, triggering
 from stepwell.protocol.wire import Id, Message
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -451,6 +451,30 @@ PAUSE_ENVIRONMENT = Operation(
     request=queueing.Pause,
     response=queueing.Paused,
 )
+LIST_GUARDS = Operation(
+    name="guards.list",
+    method="GET",
+    path="/api/v1/guards",
+    summary="The environment's semaphores, limiters and breakers, and how they stand.",
+    query=guarding.GuardQuery,
+    response=guarding.Guards,
+)
+GET_GUARD = Operation(
+    name="guards.retrieve",
+    method="GET",
+    path="/api/v1/guards/{kind}/{name}",
+    summary="One of them, with the runs that hold it and those that wait.",
+    response=guarding.GuardDetail,
+    errors=("guard-not-found",),
+)
+FORGET_GUARD = Operation(
+    name="guards.forget",
+    method="DELETE",
+    path="/api/v1/guards/{kind}/{name}",
+    summary="Reset one: as if it had never been used. A semaphore that is in use is refused.",
+    response=Id,
+    errors=("guard-not-found", "guard-in-use"),
+)
 CREATE_SCHEDULE = Operation(
     name="schedules.create",
     method="POST",
@@ -744,6 +768,9 @@ OPERATIONS: tuple[Operation, ...] = (
     RESET_QUEUE,
     PAUSE_TASK,
     PAUSE_ENVIRONMENT,
+    LIST_GUARDS,
+    GET_GUARD,
+    FORGET_GUARD,
     CREATE_SCHEDULE,
     LIST_SCHEDULES,
     PREVIEW_SCHEDULE,
