@@ -10,11 +10,13 @@ import jsonschema_rs
 import pytest
 
 from stepwell.model.failure import Failure
+from stepwell.model.permit import PermitChange
 from stepwell.protocol.frames import Finish
 from stepwell.protocol.operations import OPERATIONS
 from stepwell.server import openapi, reference
 from stepwell.server.settings import Settings
 from tests.server.tenants import Tenant
+from tests.server.test_guards import CLAUDE, GPU, ask
 
 
 @pytest.fixture
@@ -65,6 +67,7 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
         await worker.serve(1)
         dead_id = await tenant.trigger("greet", maxAttempts=1)
         attempt = await worker.start()
+        await ask(worker, attempt, PermitChange("gpu#0", GPU), PermitChange("claude#0", CLAUDE))
         await worker.request(Finish(dead_id, attempt.epoch, failure=Failure("error", "no", "ValueError")))
         [group] = (await tenant.http.get("/api/v1/dead/groups")).json()["data"]
         batch = (await tenant.http.post("/api/v2/tasks/batch", json={"items": [{"task": "greet"}]})).json()
@@ -79,6 +82,8 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
                 "run_id": dead_id if operation.name.startswith("dead.") else run_id,
                 "group": group["id"],
                 "queue": "task/greet",
+                "kind": "semaphore",
+                "name": "gpu",
                 "batch_id": batch["id"],
                 "schedule_id": schedule["id"],
                 "token_id": token["id"],

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 from stepwell.engine import permits
-from stepwell.errors import ApiError
+from stepwell.errors import NotFound
 from stepwell.model.permit import Guard, GuardKind, Permit
 from stepwell.protocol import operations
 from stepwell.protocol.guarding import GuardDetail, Guards, GuardView, PermitView
@@ -43,8 +43,11 @@ async def forget(call: Call) -> Id:
 def _named(call: Call) -> tuple[GuardKind, str]:
     kind, name = call.parameters["kind"], call.parameters["name"]
     if kind not in KINDS:
-        raise ApiError(
-            f"kind: expected one of {', '.join(KINDS)}; got {kind[:40]!r}", code="invalid-request", status=422
+        raise NotFound(
+            f"there is no kind of guard {kind[:40]!r}",
+            code="guard-not-found",
+            hint=f"expected one of {', '.join(KINDS)}",
+            status=404,
         )
     return kind, name
 
