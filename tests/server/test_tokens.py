@@ -9,6 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from stepwell.engine import notices
+from stepwell.primitives.ids import new_id
+from stepwell.storage import notice
+from stepwell.storage.database import Database, Tx
 from tests.server.tenants import Tenant
 
 PATH = "/api/v1/waitpoints/tokens"
@@ -143,6 +147,33 @@ async def test_lists_are_filtered_and_led_through_by_cursors(tenant: Tenant) -> 
     for query in ({"filter[status]": "SLEEPING"}, {"page[size]": "0"}, {"filter[createdAt][period]": "soon"}):
         refused = await tenant.http.get(PATH, params=query)
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid-request")
+
+
+async def test_a_notice_that_was_given_up_is_seen_with_its_token_and_finds_it(
+    tenant: Tenant, server_database_url: str
+) -> None:
+    unheard, heard = await make(tenant), await make(tenant)
+    async with await Database.connect(server_database_url, application_name="test") as db:
+
+        async def announce(tx: Tx) -> None:
+            rows = [(new_id("msg"), tenant.environment.id, each["id"], "created", "ops") for each in (unheard, heard)]
+            await notice.insert(tx, rows, 0.0)  # type: ignore[arg-type]
+
+        await db.transact("announce", announce)
+        for parcel in await notices.claim(db, "ops", 2, 60):
+            if parcel.token.id == unheard["id"]:
+                await notices.give_up(db, parcel.notice, "it answered 500")
+            else:
+                await notices.delivered(db, parcel.notice)
+    listed = (await tenant.http.get(PATH, params={"filter[notices]": "failed"})).json()["data"]
+    assert [token["id"] for token in listed] == [unheard["id"]]
+    [told] = (await tenant.http.get(f"{PATH}/{unheard['id']}")).json()["notices"]
+    assert (told["outcome"], told["tries"], told["problem"]) == ("failed", 1, "it answered 500")
+    reader = {"authorization": f"Bearer {unheard['publicAccessToken']}"}
+    seen = await tenant.http.get(f"{PATH}/{unheard['id']}", headers=reader)
+    assert "notices" not in seen.json()
+    refused = await tenant.http.get(PATH, params={"filter[notices]": "lost"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid-request")
 
 
 @pytest.mark.parametrize(

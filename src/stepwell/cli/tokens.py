@@ -22,6 +22,9 @@ def list_tokens(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Whatever their status.")] = False,
     run: Annotated[str | None, typer.Option("--run", help="Only those that this run made.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Only those with this tag.")] = None,
+    unheard: Annotated[
+        bool, typer.Option("--unheard", help="Only those of which somebody was to be told, and could not be.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -30,7 +33,9 @@ def list_tokens(
     from stepwell.cli.console import out, print_json, remark
     from stepwell.cli.wording import ago
 
-    page = ask(lambda client: client.list_tokens(limit=limit, status=None if everything else status, run=run, tags=tag))
+    wanted = None if everything else status
+    notices = "failed" if unheard else None
+    page = ask(lambda client: client.list_tokens(limit=limit, status=wanted, run=run, tags=tag, notices=notices))
     if as_json:
         print_json(page.data)
         return
@@ -76,6 +81,10 @@ def show(token: TokenId, as_json: AsJson = False) -> None:
     for name, value in shown.items():
         if value is not None:
             out().print(f"{name:<18} {value}")
+    for notice in found.notices or ():
+        tried = f"{notice.tries} tries" if notice.tries != 1 else "1 try"
+        problem = f": {notice.problem}" if notice.problem else ""
+        out().print(f"{'notice':<18} {notice.occasion}, {notice.outcome or 'not delivered yet'} after {tried}{problem}")
 
 
 @app.command()

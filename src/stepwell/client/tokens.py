@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from stepwell.client.checks import checked_seconds
 from stepwell.client.exchange import Exchange, ask
@@ -42,7 +42,8 @@ class TokenFields(TypedDict, total=False):
 class TokenChoice(TypedDict, total=False):
     """Which tokens to list. status: waiting, completed, timed_out, canceled; tags: one of these, with commas between.
 
-    run: made by this run. period: in the last "24h". after, before: cursors of a page's `pagination`.
+    run: made by this run. notices: "failed", for those of which somebody could not be told. period: in the last "24h".
+    after, before: cursors of a page's `pagination`.
     """
 
     status: str | None
@@ -50,6 +51,7 @@ class TokenChoice(TypedDict, total=False):
     run: str | None
     idempotency_key: str | None
     period: str | None
+    notices: Literal["failed"] | None
     after: str | None
     before: str | None
 

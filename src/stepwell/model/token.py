@@ -72,7 +72,10 @@ class TokenOutcome:
 
 @dataclass(frozen=True, slots=True)
 class TokenFilter:
-    """Which tokens to list; empty is no condition. A token has to have one of `tags`."""
+    """Which tokens to list; empty is no condition. A token has to have one of `tags`.
+
+    unheard: somebody was to be told of it, and could not be.
+    """
 
     statuses: tuple[TokenStatus, ...] = ()
     run_id: str | None = None
@@ -80,6 +83,7 @@ class TokenFilter:
     tags: tuple[str, ...] = ()
     created_from: datetime | None = None
     created_to: datetime | None = None
+    unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,22 @@ class TokenView(Wire, frozen=True, kw_only=True):
     page_url: str | None = None
 
 
+class NoticeView(Wire, frozen=True, kw_only=True):
+    """Somebody who is told of a token. occasion: created or expiring; outcome: delivered, skipped or failed, absent as
+    long as it is tried. problem: of the last try."""
+
+    id: str
+    occasion: str
+    tries: int
+    outcome: str | None = None
+    problem: str | None = None
+
+
 class TokenDetail(TokenView, frozen=True, kw_only=True):
-    """A token in full. `output` is the answer as JSON text, `answer` the same as a value."""
+    """A token in full. `output` is the answer as JSON text, `answer` the same as a value.
+
+    notices: what came of telling people of it; only for callers with an API key.
+    """
 
     data: Json = UNSET
     answer_schema: dict[str, Any] | None = None
@@ -68,6 +82,7 @@ class TokenDetail(TokenView, frozen=True, kw_only=True):
     output: str | None = None
     output_type: str | None = None
     output_is_error: bool | None = None
+    notices: list[NoticeView] | None = None
 
 
 class TokenList(Wire, frozen=True, kw_only=True):
@@ -78,7 +93,10 @@ class TokenList(Wire, frozen=True, kw_only=True):
 
 
 class TokenQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tokens: statuses and tags with commas between, creation in milliseconds since the epoch."""
+    """Which tokens: statuses and tags with commas between, creation in milliseconds since the epoch.
+
+    notices: "failed", for those of which somebody was to be told and could not be.
+    """
 
     status: str | None = msgspec.field(default=None, name="filter[status]")
     tags: str | None = msgspec.field(default=None, name="filter[tags]")
@@ -87,6 +105,7 @@ class TokenQuery(msgspec.Struct, frozen=True, kw_only=True):
     period: str | None = msgspec.field(default=None, name="filter[createdAt][period]")
     created_from: int | None = msgspec.field(default=None, name="filter[createdAt][from]")
     created_to: int | None = msgspec.field(default=None, name="filter[createdAt][to]")
+    notices: Literal["failed"] | None = msgspec.field(default=None, name="filter[notices]")
     page_size: int = msgspec.field(default=20, name="page[size]")
     after: str | None = msgspec.field(default=None, name="page[after]")
     before: str | None = msgspec.field(default=None, name="page[before]")

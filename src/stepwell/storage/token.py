@@ -159,6 +159,7 @@ async def list_tokens(
         after,
         before,
         limit,
+        where.unheard,
     )
     return [_token(row) for row in rows]
 

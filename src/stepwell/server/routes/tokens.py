@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from stepwell.engine import tokens
+from stepwell.engine import notices, tokens
 from stepwell.engine.links import callback_url, is_callback, token_url
 from stepwell.errors import ApiError, ConfigError, Unauthorized
 from stepwell.model.environment import Environment
+from stepwell.model.notice import Notice
 from stepwell.model.token import Token, TokenFilter, TokenSpec, TokenStatus
 from stepwell.primitives.duration import seconds
 from stepwell.protocol import operations
-from stepwell.protocol.tokens import TokenCompleted, TokenCreated, TokenDetail, TokenList, TokenView
+from stepwell.protocol.tokens import NoticeView, TokenCompleted, TokenCreated, TokenDetail, TokenList, TokenView
 from stepwell.protocol.wire import Page
 from stepwell.server.options import REQUEST_KEY, delay_of, tags_of
 from stepwell.server.public_tokens import mint, public_token
@@ -70,6 +72,7 @@ async def list_tokens(call: Call) -> TokenList:
             tags=_listed(query.tags),
             created_from=_since(query.period) or _moment(query.created_from),
             created_to=_moment(query.created_to),
+            unheard=query.notices == "failed",
         ),
         after=query.after,
         before=query.before,
@@ -80,7 +83,9 @@ async def list_tokens(call: Call) -> TokenList:
 
 
 async def retrieve(call: Call) -> TokenDetail:
-    return _detail(call, await tokens.get(call.backend.db, call.environment_id, call.parameters["token_id"]))
+    token = await tokens.get(call.backend.db, call.environment_id, call.parameters["token_id"])
+    told = await notices.of_token(call.backend.db, token.id) if _has_full_access(call) else None
+    return _detail(call, token, told)
 
 
 async def complete(call: Call) -> TokenCompleted:
@@ -135,7 +140,7 @@ async def _complete(call: Call, environment_id: str, answer: bytes | None, by: s
     )
 
 
-def _detail(call: Call, token: Token) -> TokenDetail:
+def _detail(call: Call, token: Token, told: Sequence[Notice] | None = None) -> TokenDetail:
     closed_otherwise = token.status in ("timed_out", "canceled")
     return TokenDetail(
         **_fields(call, token),
@@ -145,6 +150,17 @@ def _detail(call: Call, token: Token) -> TokenDetail:
         output=None if token.output is None else token.output.decode(),
         output_type=None if token.output is None else "application/json",
         output_is_error=True if closed_otherwise else None,
+        notices=None if told is None else [_told(each) for each in told],
+    )
+
+
+def _told(notice: Notice) -> NoticeView:
+    return NoticeView(
+        id=notice.id,
+        occasion=notice.occasion,
+        tries=notice.tries,
+        outcome=notice.outcome,
+        problem=notice.problem,
     )
 
 
@@ -174,8 +190,11 @@ def _url(call: Call, token: Token) -> str:
 
 def _page(call: Call, token: Token) -> str | None:
     """Whoever may only read a token is not given the link by which it is answered."""
-    full = call.caller is not None and call.caller.scopes is None
-    return token_url(_public_url(call), call.environment, token) if full else None
+    return token_url(_public_url(call), call.environment, token) if _has_full_access(call) else None
+
+
+def _has_full_access(call: Call) -> bool:
+    return call.caller is not None and call.caller.scopes is None
 
 
 def _public_url(call: Call) -> str:

@@ -100,7 +100,7 @@ LEFT JOIN token ON token.id = f.token_id AND token.environment_id = run.environm
 
 -- name: list
 -- A page of tokens. $2 statuses, $3 run, $4 idempotency key, $5 tags, $6 and $7 creation, $8 older than this one, $9 newer
--- than this one, $10 rows.
+-- than this one, $10 rows, $11 only those of which a notice was given up.
 SELECT * FROM token
 WHERE environment_id = $1 AND awaits IS NULL
   AND ($2::text[] IS NULL OR status = ANY($2))
@@ -111,5 +111,6 @@ WHERE environment_id = $1 AND awaits IS NULL
   AND ($7::timestamptz IS NULL OR created_at < $7)
   AND ($8::text IS NULL OR number < (SELECT number FROM token WHERE environment_id = $1 AND id = $8))
   AND ($9::text IS NULL OR number > (SELECT number FROM token WHERE environment_id = $1 AND id = $9))
+  AND (NOT $11 OR EXISTS (SELECT FROM notice WHERE notice.token_id = token.id AND notice.outcome = 'failed'))
 ORDER BY CASE WHEN $9::text IS NULL THEN number END DESC, CASE WHEN $9::text IS NOT NULL THEN number END
 LIMIT $10
