@@ -37,7 +37,14 @@ def test_a_kill_at_any_point_of_any_verb_leaves_nothing_torn_and_the_same_call_a
     assert {point: outcome for point, outcome in outcomes.items() if outcome != "ok"} == {}, done.stdout + done.stderr
     killed = {point.split(":")[0] for point in outcomes}
     # Taken apart, these touch no run: what an operator sets or pauses, and when a key was last used.
-    by_hand = {"set_environment_limit", "override_queue", "pause_queue", "pause_task", "pause_environment"}
+    by_hand = {
+        "set_environment_limit",
+        "override_queue",
+        "pause_queue",
+        "pause_task",
+        "pause_environment",
+        "reset_idempotency_key",
+    }
     assert verbs() - killed == {*by_hand, "note_key_use"}
     alone = {name for name in killed if name.endswith("_alone")}
     usual = {"begin_alone", "claim_alone", "finish_alone", "trigger_alone", "write_journal_alone"}

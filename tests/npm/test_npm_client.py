@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from stepwell.codec.payload import Packet, to_plain
+from stepwell.model.task import QueueDeclaration, TaskDeclaration
 from stepwell.protocol.frames import Room, StartAttempt
+from tests.server.scripted import ScriptedWorker
 from tests.server.tenants import Tenant
 
 HERE = Path(__file__).parent
@@ -43,11 +45,11 @@ def npm_client() -> Path:
     return HERE
 
 
-async def drive(tenant: Tenant, *arguments: str) -> dict:
+async def drive(tenant: Tenant, *arguments: str, script: str = "drive.mjs") -> dict:
     """What the client saw."""
     process = await asyncio.create_subprocess_exec(
         "node",
-        str(HERE / "drive.mjs"),
+        str(HERE / script),
         *arguments,
         env={**os.environ, "TRIGGER_API_URL": tenant.url, "TRIGGER_SECRET_KEY": tenant.key},
         stdout=subprocess.PIPE,
@@ -203,3 +205,59 @@ async def until_registered(tenant: Tenant, task_id: str) -> None:
 async def test_the_npm_client_runs_real_python_tasks(npm_client: Path, tenant: Tenant, python_worker: None) -> None:
     await until_registered(tenant, "greet")
     check(await drive(tenant, "greet", "hold"), PAYLOAD)
+
+
+async def serve_narrow(worker: ScriptedWorker, ready: asyncio.Event) -> None:
+    """A worker that takes one run at a time, and answers each with its payload."""
+    async with worker:
+        ready.set()
+        while True:
+            await worker.send(Room(1))
+            attempt = await worker.expect(StartAttempt, seconds=SECONDS)
+            payload = to_plain(Packet(attempt.payload, attempt.payload_type))
+            await worker.complete(attempt, json.dumps(payload).encode())
+
+
+async def test_the_npm_client_rules_queues_schedules_and_what_a_trigger_may_say(
+    npm_client: Path, tenant: Tenant
+) -> None:
+    tasks = (TaskDeclaration("greet"), TaskDeclaration("alone", queue="narrow"))
+    declared = (QueueDeclaration("narrow", concurrency=1),)
+    ready = asyncio.Event()
+    scripted = ScriptedWorker(tenant.url, tenant.key, *tasks, queues=declared)
+    worker = asyncio.create_task(serve_narrow(scripted, ready))
+    try:
+        await ready.wait()
+        seen = await drive(tenant, script="rules.mjs")
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    assert seen["queues"] == ["custom/narrow", "task/alone", "task/greet"]
+    assert seen["found"] == ["narrow", "narrow", "greet", "greet"]
+    assert seen["paused"] == {"state": [True, True, False], "held": "QUEUED", "counted": [0, 1], "then": "COMPLETED"}
+    assert seen["overridden"] == {
+        "limits": [1, 7, 7, 1],
+        "concurrency": {"current": 7, "base": 1, "override": 7, "by": f"API key …{tenant.key[-4:]}", "at": True},
+        "reset": {"current": 1, "base": 1, "override": None, "by": None, "at": False},
+        "unknown": [404, 404, 404],
+        "below": 422,
+    }
+    assert seen["priority"] == ["second", "third", "first"]
+    assert seen["delay"] == {"states": ["DELAYED", "DELAYED"], "hour": True, "exact": True}
+    assert seen["ttl"] == {"status": "EXPIRED", "ttl": True}
+    assert seen["concurrencyKey"] == {"key": "tenant-1", "status": "COMPLETED"}
+    assert seen["idempotency"] == {
+        "global": True,
+        "array": True,
+        "expired": True,
+        "reset": True,
+        "nothingToReset": 404,
+        "otherPayload": [409, "ConflictError"],
+    }
+    assert seen["windows"] == {
+        "kept": ["30%", "2h", "30m", None],
+        "within": [True, True, True, True],
+        "listed": 5,
+        "wrong": [422, 422],
+    }
+    assert seen["bySchedule"] == {"runs": 2, "others": 0}

@@ -32,6 +32,7 @@ def list_runs(
     tag: Annotated[str | None, typer.Option(help="Only runs with this tag.")] = None,
     queue: Annotated[str | None, typer.Option(help="Only runs in this queue.")] = None,
     parent: Annotated[str | None, typer.Option(help="Only children of this run.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Only runs that this schedule triggered.")] = None,
     period: Annotated[str | None, typer.Option(help='Only runs triggered in the last "24h", "30m", ….')] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 20,
     as_json: AsJson = False,
@@ -41,7 +42,7 @@ def list_runs(
     from stepwell.cli.console import out, print_json, remark
     from stepwell.client.runs import Filter
 
-    filters = Filter(task=task, tag=tag, queue=queue, parent=parent, period=period)
+    filters = Filter(task=task, tag=tag, queue=queue, parent=parent, schedule=schedule, period=period)
     filters["status"] = ",".join(_statuses(status or [])) or None
     runs, more = ask(lambda client: _pages(client, limit, filters))
     if as_json:

@@ -46,7 +46,7 @@ def list_schedules(as_json: AsJson = False) -> None:
     for each in found:
         state = "" if each.active else f"paused: {each.paused_because}"
         when = each.generator.expression if each.generator.type == "CRON" else each.generator.description.lower()
-        table.add_row(each.id, each.task, when, each.timezone, _written(each.next_run), state)
+        table.add_row(each.id, each.task, when, each.timezone, _written(each.next_run, each.timezone), state)
     out().print(table)
 
 
@@ -70,11 +70,11 @@ def show(schedule: ScheduleId, as_json: AsJson = False) -> None:
     if not found.active:
         out().print(f"  [yellow]paused: {found.paused_because}[/]", highlight=False)
     for moment in found.upcoming:
-        out().print(f"  next   {_written(moment)}", highlight=False)
+        out().print(f"  next   {_written(moment, found.timezone)}", highlight=False)
     for tick in ticks:
-        until = f" to {_written(tick.until)}" if tick.until else ""
+        until = f" to {_written(tick.until, found.timezone)}" if tick.until else ""
         said = tick.run_id or tick.reason or ""
-        out().print(f"  {_written(tick.at)}{until}  {tick.outcome}  {said}", highlight=False)
+        out().print(f"  {_written(tick.at, found.timezone)}{until}  {tick.outcome}  {said}", highlight=False)
 
 
 @app.command()
@@ -153,7 +153,7 @@ def preview(
         return
     out().print(found.description)
     for moment in found.upcoming:
-        out().print(f"  {_written(moment)}", highlight=False)
+        out().print(f"  {_written(moment, timezone or 'UTC')}", highlight=False)
 
 
 @app.command()
@@ -173,7 +173,7 @@ def backfill(
         print_json(ticks)
         return
     for tick in ticks:
-        out().print(f"{_written(tick.at)}  {tick.run_id}", highlight=False)
+        out().print(f"{_written(tick.at, 'UTC')}  {tick.run_id}", highlight=False)
 
 
 def _told(question: Callable[[Stepwell], Awaitable[ScheduleView]], as_json: bool) -> None:
@@ -184,12 +184,15 @@ def _told(question: Callable[[Stepwell], Awaitable[ScheduleView]], as_json: bool
     if as_json:
         print_json(found)
         return
-    state = f"next {_written(found.next_run)}" if found.active else f"paused: {found.paused_because}"
+    state = f"next {_written(found.next_run, found.timezone)}" if found.active else f"paused: {found.paused_because}"
     out().print(f"{found.id}  {found.task}  {found.generator.description}  {state}", highlight=False)
 
 
-def _written(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+def _written(moment: datetime | None, timezone: str) -> str:
+    """In the schedule's own zone, which is what its expression means."""
+    from zoneinfo import ZoneInfo
+
+    return "" if moment is None else moment.astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def _moment(text: str, option: str) -> datetime:

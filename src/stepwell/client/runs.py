@@ -58,6 +58,7 @@ class Filter(TypedDict, total=False):
     queue: str | None
     batch: str | None
     parent: str | None
+    schedule: str | None
     period: str | None
     after: str | None
     before: str | None

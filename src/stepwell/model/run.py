@@ -132,6 +132,7 @@ class RunFilter:
     created_from: datetime | None = None
     created_to: datetime | None = None
     ids: tuple[str, ...] = ()
+    schedule_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

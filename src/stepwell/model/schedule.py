@@ -29,6 +29,7 @@ class SchedulePolicy:
     """missed, overlap: as above. catch_up_limit: the most ticks that are made up for, the last ones.
 
     jitter: seconds over which the ticks of many schedules are spread; each tick's delay is always the same.
+    jitter_share: over so much of the time to the next tick, up to 1; with a jitter too, over the shorter; 0: unused.
     pause_after: so many failed runs in a row pause the schedule; None: never.
     """
 
@@ -37,6 +38,7 @@ class SchedulePolicy:
     catch_up_limit: int = CATCH_UP
     jitter: float = 0.0
     pause_after: int | None = None
+    jitter_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -32,11 +33,23 @@ class Decided:
 
 def due_at(schedule: Schedule, tick: float) -> float:
     """When a tick is to be handled: itself, and a part of the jitter that is always the same for it."""
-    jitter = schedule.declaration.policy.jitter
+    jitter = _spread(schedule, tick)
     if not jitter:
         return tick
     digest = hashlib.sha256(f"{schedule.id} {tick!r}".encode()).digest()
     return tick + jitter * int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _spread(schedule: Schedule, tick: float) -> float:
+    """Seconds by which this tick may be put off."""
+    policy = schedule.declaration.policy
+    if not policy.jitter_share:
+        return policy.jitter
+    following = schedule.declaration.timetable.after(tick)
+    if following is None:
+        return policy.jitter
+    share = policy.jitter_share * (following - tick)
+    return min(policy.jitter, share) if policy.jitter else share
 
 
 def first_tick(schedule: Schedule, now: float) -> float | None:
@@ -54,7 +67,7 @@ def decide(schedule: Schedule, now: float, *, busy: bool) -> Decided:
     while (tick := made.next_tick) is not None and due_at(schedule, tick) <= now and len(made.fire) < MOST_AT_ONCE:
         late = now - due_at(schedule, tick) > GRACE
         if late and policy.missed == "catch_up":
-            kept = table.last(tick, now - policy.jitter, policy.catch_up_limit)
+            kept = _due(schedule, tick, now)[-policy.catch_up_limit :]
             if kept and kept[0] > tick:
                 _miss(made, schedule, tick, kept[0], now, f"only the last {policy.catch_up_limit} are made up for")
                 continue
@@ -107,10 +120,20 @@ def _skipped(schedule: Schedule, tick: float, reason: str) -> Tick:
 
 def _first_in_time(schedule: Schedule, tick: float, now: float) -> float | None:
     """The first tick from `tick` on that is not too late; it may be one that is yet to come."""
-    table = schedule.declaration.timetable
-    begin = now - GRACE - schedule.declaration.policy.jitter
+    table, policy = schedule.declaration.timetable, schedule.declaration.policy
+    begin = now - GRACE - policy.jitter
+    if policy.jitter_share:  # none is put off beyond the next one
+        begin = math.nextafter(table.last(tick, now - GRACE, 1)[-1], -math.inf)
     candidates: Iterable[float] = table.ticks(max(tick, begin))
     return next((each for each in candidates if now - due_at(schedule, each) <= GRACE), None)
+
+
+def _due(schedule: Schedule, tick: float, now: float) -> list[float]:
+    """The last ticks from `tick` on that are due, at least as many as are made up for, if there are."""
+    table, policy = schedule.declaration.timetable, schedule.declaration.policy
+    if not policy.jitter_share:
+        return table.last(tick, now - policy.jitter, policy.catch_up_limit)
+    return [each for each in table.last(tick, now, policy.catch_up_limit + 1) if due_at(schedule, each) <= now]
 
 
 def _miss(made: Decided, schedule: Schedule, first: float, beyond: float | None, now: float, why: str) -> None:

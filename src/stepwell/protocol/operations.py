@@ -98,6 +98,15 @@ TRIGGER = Operation(
     max_body=11 * MIB,
     browser=True,
 )
+RESET_KEY = Operation(
+    name="tasks.reset_idempotency_key",
+    method="POST",
+    path="/api/v1/idempotencyKeys/{key}/reset",
+    summary="Forget an idempotency key of a task: the next trigger with it makes a new run.",
+    request=triggering.ResetKey,
+    response=Id,
+    errors=("idempotency-key-not-found",),
+)
 TRIGGER_BATCH = Operation(
     name="tasks.trigger_batch",
     method="POST",
@@ -731,6 +740,7 @@ OPENAPI = Operation(
 
 OPERATIONS: tuple[Operation, ...] = (
     TRIGGER,
+    RESET_KEY,
     TRIGGER_BATCH,
     CREATE_BATCH,
     BATCH_ITEMS,

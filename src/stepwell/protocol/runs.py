@@ -153,6 +153,7 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = msgspec.field(default=None, name="filter[queue]")
     batch: str | None = msgspec.field(default=None, name="filter[batch]")
     parent: str | None = msgspec.field(default=None, name="filter[parent]")
+    schedule: str | None = msgspec.field(default=None, name="filter[schedule]")
     is_test: bool | None = msgspec.field(default=None, name="filter[isTest]")
     created_from: int | None = msgspec.field(default=None, name="filter[createdAt][from]")
     created_to: int | None = msgspec.field(default=None, name="filter[createdAt][to]")

@@ -14,7 +14,8 @@ from stepwell.protocol.wire import RawJson, Wire
 
 
 class ScheduleFields(Wire, frozen=True, kw_only=True):
-    """What a schedule is made of. cron, or every: a duration. window: the npm client's word for jitter.
+    """What a schedule is made of. cron, or every: a duration. window: the npm client's jitter, "30m", "2h" or
+    "30%" of the time to the next tick, and never beyond that.
 
     payload: what its runs get; absent: the tick. Durations are texts such as "10m", or seconds.
     """
@@ -57,7 +58,7 @@ class InEnvironment(Wire, frozen=True, kw_only=True):
 class ScheduleView(Wire, frozen=True, kw_only=True):
     """DECLARATIVE: in code; IMPERATIVE: made by a caller. paused_because: absent while it is active.
 
-    upcoming: its next ticks; jitter and every are seconds.
+    upcoming: its next ticks; jitter and every are seconds. nextRunEffectiveAt: the next tick with its jitter.
     """
 
     id: str
@@ -77,6 +78,8 @@ class ScheduleView(Wire, frozen=True, kw_only=True):
     paused_because: str | None = None
     jitter: float = 0.0
     pause_after: int | None = None
+    window: str | None = None
+    next_run_effective_at: datetime | None = None
 
 
 class Schedules(Wire, frozen=True, kw_only=True):

@@ -87,6 +87,10 @@ class Trigger(Wire, frozen=True, kw_only=True):
     options: Options | None = None
 
 
+class ResetKey(Wire, frozen=True, kw_only=True):
+    task_identifier: str
+
+
 class Triggered(Wire, frozen=True, kw_only=True):
     """The run. `isCached`: an earlier trigger made it, and this one made nothing. `admission`: by which rule (absent:
     the idempotency key): "duplicate" (unique), "debounced", "running" (singleton) or "throttled".

@@ -378,6 +378,7 @@ async def list_runs(
         after,
         before,
         limit,
+        where.schedule_id,
     )
     return [run_of(row) for row in rows]
 

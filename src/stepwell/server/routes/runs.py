@@ -50,6 +50,7 @@ async def list_runs(call: Call) -> RunList:
             tags=_listed(query.tag),
             batch_id=query.batch,
             parent_id=query.parent,
+            schedule_id=query.schedule,
             test=query.is_test,
             created_from=_created_from(query),
             created_to=_moment(query.created_to),

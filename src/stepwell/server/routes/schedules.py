@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, available_timezones
 
 from msgspec import UNSET
 
 from stepwell.engine import schedules
 from stepwell.errors import ApiError, ConfigError
 from stepwell.model.schedule import CATCH_UP, Schedule, ScheduleDeclaration, SchedulePolicy, Tick
+from stepwell.model.ticking import due_at
 from stepwell.model.timetable import Timetable, timetable
 from stepwell.primitives.duration import seconds
 from stepwell.primitives.ids import new_id
@@ -30,6 +33,9 @@ from stepwell.server.paging import LARGEST_PAGE, page_numbers, rows_before
 from stepwell.server.requests import Call
 
 _UPCOMING = 10
+_WINDOW = re.compile(r"(0|[1-9]\d{0,4})([mh%])")
+_LARGEST_WINDOW = {"m": 1440, "h": 24, "%": 100}
+_SECONDS = {"m": 60.0, "h": 3600.0}
 
 
 async def create(call: Call) -> ScheduleView:
@@ -95,12 +101,12 @@ async def preview(call: Call) -> Previewed:
     except ConfigError as error:
         raise _wrong(error.message, error.hint) from None
     now = time.time()  # a preview is for reading: nothing is decided by it
-    return Previewed(description=times.describe(), upcoming=[_at(tick) for tick in times.upcoming(now, body.count)])
+    zone = ZoneInfo(times.timezone)
+    upcoming = [_at(tick).astimezone(zone) for tick in times.upcoming(now, body.count)]
+    return Previewed(description=times.describe(), upcoming=upcoming)
 
 
 async def list_zones(call: Call) -> Zones:
-    from zoneinfo import available_timezones
-
     zones = sorted(available_timezones() - {"UTC", "localtime"})
     return Zones(timezones=zones if call.query.excludeUtc else ["UTC", *zones])
 
@@ -118,15 +124,36 @@ def _declaration(body: ScheduleFields, key: str) -> ScheduleDeclaration:
             None if body.starts_at is None else _moment("startsAt", body.starts_at),
             None if body.ends_at is None else _moment("endsAt", body.ends_at),
         )
-        jitter = seconds(body.jitter if body.jitter is not None else body.window or 0)
+        jitter, share = (seconds(body.jitter or 0), 0.0) if body.window is None else _window(body.window)
     except ConfigError as error:
         raise _wrong(error.message, error.hint) from None
     for name, number in (("catchUpLimit", body.catch_up_limit), ("pauseAfter", body.pause_after)):
         if number is not None and not 1 <= number < 2**31:
             raise _wrong(f"{name}: expected a whole number from 1, got {number}")
-    policy = SchedulePolicy(body.missed, body.overlap, body.catch_up_limit or CATCH_UP, jitter, body.pause_after)
+    most = body.catch_up_limit or CATCH_UP
+    policy = SchedulePolicy(body.missed, body.overlap, most, jitter, body.pause_after, share)
     payload = None if body.payload is UNSET else bytes(body.payload)  # pyright: ignore[reportArgumentType]
     return ScheduleDeclaration(key, times, policy, payload, body.external_id)
+
+
+def _window(text: str) -> tuple[float, float]:
+    """Seconds and share of the npm client's "30m", "2h" (never beyond the next tick) or "30%". Raises ApiError."""
+    found = _WINDOW.fullmatch(text)
+    amount = int(found[1]) if found else 0
+    if found is None or amount > _LARGEST_WINDOW[found[2]]:
+        raise _wrong(f'window: expected "30m", "2h" (a day at most) or "30%", got {text[:40]!r}')
+    if found[2] == "%" or not amount:
+        return 0.0, amount / 100
+    return amount * _SECONDS[found[2]], 1.0
+
+
+def _window_view(policy: SchedulePolicy) -> str | None:
+    if not policy.jitter_share:
+        return None
+    if not policy.jitter:
+        return f"{round(policy.jitter_share * 100)}%"
+    minutes = round(policy.jitter / 60)
+    return f"{minutes}m" if minutes % 60 else f"{minutes // 60}h"
 
 
 def _view(call: Call, made: Schedule) -> ScheduleView:
@@ -140,7 +167,7 @@ def _view(call: Call, made: Schedule) -> ScheduleView:
         task=made.task_id,
         active=made.active,
         deduplication_key=declared.key,
-        generator=_generator(declared.timetable),
+        generator=_generator(declared.timetable, npm=call.header("trigger-version") is not None),
         timezone=declared.timetable.timezone,
         missed=declared.policy.missed,
         overlap=declared.policy.overlap,
@@ -151,14 +178,18 @@ def _view(call: Call, made: Schedule) -> ScheduleView:
         upcoming=[_at(tick) for tick in upcoming],
         paused_because=made.paused_because,
         jitter=declared.policy.jitter,
+        window=_window_view(declared.policy),
+        next_run_effective_at=None if made.next_tick is None else _at(due_at(made, made.next_tick)),
         pause_after=declared.policy.pause_after,
     )
 
 
-def _generator(times: Timetable) -> Generator:
+def _generator(times: Timetable, *, npm: bool) -> Generator:
+    """The npm client knows no intervals: it gets one as an expression that is none, with its description."""
     if times.cron is not None:
         return Generator(type="CRON", expression=times.cron, description=times.describe())
-    return Generator(type="INTERVAL", expression=f"{times.every:g}s", description=times.describe())
+    kind = "CRON" if npm else "INTERVAL"
+    return Generator(type=kind, expression=f"{times.every:g}s", description=times.describe())
 
 
 def _tick_view(tick: Tick) -> TickView:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from stepwell.engine import batches, observe
+from stepwell.engine import batches, idempotency, observe
 from stepwell.errors import ApiError
 from stepwell.model.task import TaskDeclaration
 from stepwell.protocol import operations
 from stepwell.protocol.fleet import Tasks, TaskView
 from stepwell.protocol.triggering import BatchItem, BatchRun, BatchTriggered, Triggered
+from stepwell.protocol.wire import Id
 from stepwell.server.options import REQUEST_KEY, trigger_request, with_legacy_headers
 from stepwell.server.public_tokens import public_token
 from stepwell.server.requests import Answer, Call
@@ -50,6 +51,12 @@ async def trigger_batch(call: Call) -> Answer:
     return Answer(body, headers=public_token(call.environment, [f"read:batch:{created.batch_id}"]))
 
 
+async def reset_key(call: Call) -> Id:
+    key = call.parameters["key"]
+    await idempotency.reset(call.backend.db, call.environment_id, call.body.task_identifier, key)
+    return Id(id=key)
+
+
 async def list_tasks(call: Call) -> Tasks:
     found = await observe.tasks(call.backend.db, call.environment_id)
     return Tasks(data=[_view(task, updated_at) for task, updated_at in found])
@@ -75,6 +82,7 @@ def _view(task: TaskDeclaration, updated_at: datetime) -> TaskView:
 
 HANDLERS = {
     operations.TRIGGER: trigger_one,
+    operations.RESET_KEY: reset_key,
     operations.TRIGGER_BATCH: trigger_batch,
     operations.LIST_TASKS: list_tasks,
 }

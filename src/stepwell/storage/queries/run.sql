@@ -492,7 +492,8 @@ FROM (VALUES ('plan_cache_mode', 'force_custom_plan'), ('enable_seqscan', 'on'),
 
 -- name: list
 -- A page of runs. $2 statuses, $3 statuses of those that ended badly, $4 tasks, $5 queues, $6 tags, $7 batch, $8 parent,
--- $9 root, $10 test, $11 and $12 creation, $13 ids, $14 older than this run, $15 newer than this run, $16 rows.
+-- $9 root, $10 test, $11 and $12 creation, $13 ids, $14 older than this run, $15 newer than this run, $16 rows,
+-- $17 schedule.
 SELECT * FROM run_summary
 WHERE environment_id = $1
   AND ($2::text[] IS NULL OR status = ANY($2))
@@ -507,6 +508,7 @@ WHERE environment_id = $1
   AND ($11::timestamptz IS NULL OR created_at >= $11)
   AND ($12::timestamptz IS NULL OR created_at < $12)
   AND ($13::text[] IS NULL OR id = ANY($13))
+  AND ($17::text IS NULL OR id IN (SELECT run_id FROM tick WHERE schedule_id = $17))
   AND ($14::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $14))
   AND ($15::text IS NULL OR number > (SELECT number FROM run WHERE environment_id = $1 AND id = $15))
 ORDER BY CASE WHEN $15::text IS NULL THEN number END DESC, CASE WHEN $15::text IS NOT NULL THEN number END
@@ -528,6 +530,7 @@ WHERE environment_id = $1
   AND ($11::timestamptz IS NULL OR created_at >= $11)
   AND ($12::timestamptz IS NULL OR created_at < $12)
   AND ($13::text[] IS NULL OR id = ANY($13))
+  AND ($17::text IS NULL OR id IN (SELECT run_id FROM tick WHERE schedule_id = $17))
   AND ($14::text IS NULL OR number < (SELECT number FROM run WHERE environment_id = $1 AND id = $14))
   AND ($15::text IS NULL OR number > (SELECT number FROM run WHERE environment_id = $1 AND id = $15))
 ORDER BY CASE WHEN $15::text IS NULL THEN number END DESC, CASE WHEN $15::text IS NOT NULL THEN number END
