@@ -32,6 +32,7 @@ STATUS_OF_CODE = {
     "token-not-found": "404",
     "token-closed": "409",
     "event-conflict": "409",
+    "guard-in-use": "409",
     "schema-invalid": "422",
     "length-required": "411",
     "signature-invalid": "401",

@@ -1,8 +1,10 @@
-"""Tasks that share a semaphore, and write down outside when they are in it."""
+"""Tasks that share a semaphore, and write down outside when they are in it: each line under a lock of the file."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import json
 import os
 import time
 from pathlib import Path
@@ -12,15 +14,19 @@ from stepwell import semaphore, task
 LEDGER = Path(os.environ.get("GUARD_LEDGER", "/dev/null"))
 
 
-async def inside(run: str, number: int) -> None:
+def note(what: str, run: str) -> None:
     with LEDGER.open("a") as file:
-        file.write(f"{time.time()} in {run}\n")
-    await asyncio.sleep(0.05)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps({"at": time.monotonic(), "what": what, "run": run, "pid": os.getpid()}) + "\n")
+
+
+async def inside(run: str, number: int) -> None:
+    note("in", run)
+    await asyncio.sleep(0.02)
 
 
 async def out(run: str) -> None:
-    with LEDGER.open("a") as file:
-        file.write(f"{time.time()} out {run}\n")
+    note("out", run)
 
 
 @task(id="guarded")
