@@ -7,6 +7,7 @@
     │  ├─ NotFound
     │  ├─ Conflict
     │  ├─ LimitExceeded
+    │  │  └─ QueueFull
     │  └─ Unauthorized
     ├─ ConnectionFailed            we could not ask, or got no answer: the outcome is unknown, not failed
     ├─ TaskError                   raised on purpose by user code
@@ -108,6 +109,16 @@ class LimitExceeded(ApiError):
     """A limit of size, rate or number was reached."""
 
     default_code = "limit-exceeded"
+
+
+class QueueFull(LimitExceeded):
+    """A queue has its greatest length. `retry_after`: seconds after which to trigger again."""
+
+    default_code = "queue-full"
+
+    @property
+    def retry_after(self) -> float:
+        return float(self.details.get("retry_after", 1.0))
 
 
 class Unauthorized(ApiError):

@@ -6,18 +6,22 @@ import asyncio
 import os
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stepwell.engine import promote, turns
+from stepwell.engine import batches, promote, turns
+from stepwell.engine.alike import Alike
 from stepwell.engine.cancel import cancel
 from stepwell.engine.reschedule import reschedule
-from stepwell.errors import ApiError, Conflict, LimitExceeded, StepwellError
+from stepwell.errors import ApiError, Conflict, LimitExceeded, QueueFull, StepwellError
 from stepwell.model.admission import Admission, DebounceRule, SingletonRule, ThrottleRule, UniqueRule
+from stepwell.model.batch import Batch, BatchItem
 from stepwell.model.child import TriggerOptions
 from stepwell.model.task import Manifest, QueueDeclaration, TaskDeclaration
 from stepwell.model.trigger import Triggered, TriggerRequest
+from stepwell.storage import queue
 from stepwell.storage.database import Database
 from tests.engine.conftest import make_strict
 from tests.engine.world import PATIENT, World, entry, spawn
@@ -421,3 +425,86 @@ async def test_whatever_is_asked_in_whatever_order_is_as_in_the_plain_model(free
         asyncio.run_coroutine_threadsafe(example(steps), loop).result(60)
 
     await asyncio.to_thread(examples)
+
+
+# ── in bulk, and full queues ─────────────────────────────────────────────────
+
+
+async def in_bulk(world: World, task_id: str, amount: int) -> tuple[Batch, list[BatchItem]]:
+    """A batch of items that differ in nothing, as the server gives them to the engine."""
+    created = await batches.create(world.db, world.environment_id, amount)
+    request = TriggerRequest(task_id, b"{}", batch=(created.batch_id, 0))
+    alike = Alike(request, list(range(amount)), [b"{}"] * amount)
+    await batches.add_items(world.db, world.environment_id, created.batch_id, alike)
+    found = await batches.get(world.db, world.environment_id, created.batch_id)
+    return found, await batches.items(world.db, world.environment_id, created.batch_id)
+
+
+async def test_items_of_a_batch_are_asked_one_by_one(world: World) -> None:
+    declared = TaskDeclaration("single", retry=PATIENT, admission=Admission(singleton=SingletonRule()))
+    await world.join("worker-2", Manifest((declared,)))
+    _, items = await in_bulk(world, "single", 20)
+    assert len({item.run_id for item in items}) == 1
+    assert len(await world.sql("SELECT FROM run")) == 1
+
+
+BOUNDED = Manifest(
+    (TaskDeclaration("bounded", queue="short", retry=PATIENT),), (QueueDeclaration("short", max_length=5),)
+)
+
+
+async def test_a_full_queue_refuses_with_the_time_to_come_again(world: World) -> None:
+    await world.join("worker-2", BOUNDED)
+    ask_one = [world.ask(TriggerRequest("bounded")) for _ in range(20)]
+    outcomes = [outcome for [outcome] in await asyncio.gather(*ask_one)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, QueueFull)]
+    assert len(refused) == 15
+    assert (refused[0].code, refused[0].status, refused[0].retry_after) == ("queue-full", 429, 5.0)
+    [other] = await world.ask(TriggerRequest("plain", options=TriggerOptions(queue="short")))
+    assert isinstance(other, QueueFull)
+    await world.claim(2, "worker-2", ["bounded"])
+    assert sum(isinstance(each, Triggered) for each in await world.ask(*[TriggerRequest("bounded")] * 4)) == 2
+
+
+async def test_a_refused_trigger_keeps_no_key_and_an_answered_one_is_answered_again(world: World) -> None:
+    await world.join("worker-2", BOUNDED)
+    request = TriggerRequest("bounded", options=TriggerOptions(idempotency_key="k"), request_key="r")
+    first = await world.ask(request)
+    await world.ask(*[TriggerRequest("bounded")] * 4)
+    assert await world.ask(request) == first
+    [refused] = await world.ask(TriggerRequest("bounded", options=TriggerOptions(idempotency_key="l"), request_key="s"))
+    assert isinstance(refused, QueueFull)
+    assert [row["key"] for row in await world.sql("SELECT key FROM idempotency")] == ["k"]
+    assert await world.sql("SELECT FROM request_key WHERE key = 's'") == []
+
+
+async def test_items_of_a_batch_that_find_no_room_are_refused_one_by_one(world: World) -> None:
+    await world.join("worker-2", BOUNDED)
+    batch, items = await in_bulk(world, "bounded", 8)
+    assert (batch.accepted, batch.refused) == (5, 3)
+    assert {item.error_code for item in items[5:]} == {"queue-full"}
+
+
+async def test_a_queue_says_how_long_it_may_get_and_a_new_declaration_lifts_that(world: World) -> None:
+    await world.join("worker-2", BOUNDED)
+
+    async def longest() -> int | None:
+        async with world.db.read("queue") as tx:
+            found = await queue.get(tx, world.environment_id, "short")
+        return found and found.max_length
+
+    assert await longest() == 5
+    await world.join("worker-2", Manifest(BOUNDED.tasks, (QueueDeclaration("short"),)))
+    assert await longest() is None
+    assert all(isinstance(each, Triggered) for each in await world.ask(*[TriggerRequest("bounded")] * 9))
+    with pytest.raises(ApiError, match="max_length"):
+        await world.join("worker-2", Manifest(BOUNDED.tasks, (QueueDeclaration("short", max_length=0),)))
+
+
+async def test_a_full_queue_refuses_a_transaction_of_others_too(world: World) -> None:
+    await world.join("worker-2", BOUNDED)
+    for _ in range(5):
+        await world.sql("SELECT stepwell_trigger('bounded')")
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await world.sql("SELECT stepwell_trigger('bounded')")
+    assert refused.value.sqlstate == "SW429"

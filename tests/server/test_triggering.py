@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from stepwell.model.task import TaskDeclaration
+from stepwell.client import Stepwell
+from stepwell.errors import QueueFull
+from stepwell.model.task import QueueDeclaration, TaskDeclaration
 from tests.server.scripted import ScriptedWorker
 from tests.server.tenants import Tenant
 
@@ -237,3 +239,16 @@ async def test_what_admission_decides_is_told_in_the_answer(tenant: Tenant) -> N
         for wrong in ({"debounce": {"key": "k", "delay": "2h"}}, {"throttle": {"limit": 0, "per": 1}}):
             status, _, _ = await call(**wrong)
             assert status == 422
+
+
+async def test_a_full_queue_raises_queue_full_in_the_client(tenant: Tenant) -> None:
+    declared = TaskDeclaration(id="bounded", queue="short")
+    short = QueueDeclaration("short", max_length=1)
+    async with (
+        ScriptedWorker(tenant.url, tenant.key, declared, queues=(short,)),
+        Stepwell(tenant.url, tenant.key) as client,
+    ):
+        await client.trigger("bounded")
+        with pytest.raises(QueueFull, match="'short' is full") as refused:
+            await client.trigger("bounded")
+    assert refused.value.retry_after == 5.0

@@ -74,8 +74,12 @@ def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[
         found = tasks.get(request.task_id)
         if found is None or request.options.queue not in (None, found.declaration.queue_name):
             return None
-        if found.declaration.admission is not None or request.options.admission is not None:
-            return None  # its keys must be locked
+        if (
+            found.declaration.admission is not None
+            or request.options.admission is not None
+            or found.declaration.bounded
+        ):
+            return None  # its keys, or its queue, must be locked
         try:
             admitted.append(_admitted(request, place, found, found.declaration.queue_name))
         except StepwellError:
@@ -86,8 +90,8 @@ def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[
 async def admit_alike(tx: Tx, environment_id: str, request: TriggerRequest, given: Sequence[bytes]) -> NewRun | None:
     """The first of many runs that differ in their payloads alone, all of which are checked; None if one is refused."""
     [first] = await admit(tx, environment_id, [(request, Place(""))])
-    if isinstance(first, StepwellError):
-        return None
+    if isinstance(first, StepwellError) or first.rules or first.bounded:
+        return None  # each is asked by itself
     found = declarations.remembered(environment_id, [request.task_id])[request.task_id]
     try:
         for payload in given:
@@ -149,6 +153,7 @@ def _admitted(request: TriggerRequest, place: Place, found: StoredTask, queue_na
         delay_until=options.delay_until,
         abandoned=options.on_parent_cancel == "abandon",
         rules=_rules(request, declared.admission),
+        bounded=declared.bounded or queue_name != declared.queue_name,
     )
 
 

@@ -14,16 +14,18 @@ from datetime import datetime
 from stepwell.engine.admission import settle
 from stepwell.engine.admit import Asked, Place, admit, admit_remembered, check_word, is_word, store
 from stepwell.engine.lineage import check_depth
-from stepwell.errors import Conflict, NotFound, StepwellError
+from stepwell.errors import Conflict, NotFound, QueueFull, StepwellError
 from stepwell.model.run import NewRun
 from stepwell.model.trigger import KEY_SECONDS, Triggered, TriggerRequest, payload_hash
 from stepwell.primitives.ids import new_id
-from stepwell.storage import event, idempotency, run
+from stepwell.storage import event, idempotency, queue, run
 from stepwell.storage.database import Database, Tx
 from stepwell.storage.idempotency import Key, Wanted
 
 __all__ = ["Outcome", "TriggerRequest", "Triggered", "complete", "is_usual", "trigger", "trigger_in", "usual"]
 
+RETRY_AFTER = 5.0
+"""Seconds after which a trigger that met a full queue may ask again."""
 _ROUNDS = 3  # a key can expire between being found taken and being read; once is already rare
 Outcome = Triggered | StepwellError
 
@@ -118,6 +120,7 @@ async def _trigger(
             fresh[index] = new
     await _by_request_key(tx, environment_id, requests, fresh, outcomes)
     await _by_idempotency_key(tx, environment_id, requests, fresh, outcomes)
+    await _by_room(tx, environment_id, requests, fresh, outcomes)
     settled = await settle(tx, environment_id, fresh, outcomes)
     if settled.passed_over:
         await _pass_over(tx, environment_id, requests, fresh, outcomes, settled.passed_over)
@@ -215,6 +218,43 @@ async def _by_idempotency_key(
                 same = hashes[index] == digest
                 outcomes[index] = Triggered(run_id, cached=True) if same else _conflict(key, run_id)
     await _settle_request_keys(tx, environment_id, requests, fresh, outcomes)
+
+
+async def _by_room(
+    tx: Tx,
+    environment_id: str,
+    requests: Sequence[TriggerRequest],
+    fresh: dict[int, NewRun],
+    outcomes: list[Outcome | None],
+) -> None:
+    """Requests for a queue that has its greatest length are refused."""
+    bounded = [index for index, new in fresh.items() if new.bounded]
+    room = await queue.room(tx, environment_id, sorted({fresh[index].queue for index in bounded})) if bounded else {}
+    if not room:
+        return
+    taken = dict.fromkeys(room, 0)
+    refused: list[int] = []
+    for index in bounded:
+        name = fresh[index].queue
+        if name not in room:
+            continue
+        longest, length = room[name]
+        if length + taken[name] >= longest:
+            outcomes[index] = _full(name, longest)
+            refused.append(index)
+        elif not fresh[index].rules:  # with rules it may make none
+            taken[name] += 1
+    if refused:
+        await _pass_over(tx, environment_id, requests, fresh, outcomes, refused)
+
+
+def _full(name: str, longest: int) -> QueueFull:
+    return QueueFull(
+        f"the queue {name!r} is full: {longest} runs are queued in it",
+        hint="trigger it later; more workers, or a higher limit, empty it sooner",
+        status=429,
+        details={"retry_after": RETRY_AFTER, "should_retry": False},
+    )
 
 
 async def _pass_over(

@@ -64,6 +64,7 @@ class Queue:
     declared: the limits in code. overrides: those set at runtime, by whom and when, which count as long as they are
     there. queued: runs that could be claimed now. executing: live leases, that is, slots held. delayed and waiting runs
     count in neither. oldest: for how many seconds the one that waits longest in the queue does, None: nobody waits.
+    max_length: how many may be queued before triggers are refused, None: any number.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Queue:
     overridden_at: datetime | None = None
     overridden_by: str | None = None
     paused: bool = False
+    max_length: int | None = None
     queued: int = 0
     executing: int = 0
     oldest: float | None = None

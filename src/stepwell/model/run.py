@@ -228,3 +228,4 @@ class NewRun:
     delay_until: float | None = None
     abandoned: bool = False
     rules: tuple[Keyed, ...] = ()
+    bounded: bool = False

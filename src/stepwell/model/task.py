@@ -28,6 +28,7 @@ class QueueDeclaration:
     rate: Rate | None = None
     rate_per_key: Rate | None = None
     key_weights: dict[str, float] | None = None
+    max_length: int | None = None
 
     @property
     def limits(self) -> QueueLimits:
@@ -44,7 +45,7 @@ class TaskDeclaration:
     may wait in the queue before it expires. cancel_grace: seconds that a canceled run may take to clean up; None is as
     the server says. memory: bytes an executor may use. warm: an executor may serve another run afterwards.
     payload_schema: JSON Schema of the payload, for callers in any language; None accepts everything.
-    source: "file.py:12", where it is declared.
+    source: "file.py:12", where it is declared. bounded: its queue has a greatest length; noted when it is registered.
     """
 
     id: str
@@ -66,6 +67,7 @@ class TaskDeclaration:
     concurrency: int | None = None
     on: tuple[EventTrigger, ...] = ()
     admission: Admission | None = None
+    bounded: bool = False
 
     @property
     def queue_name(self) -> str:

@@ -65,6 +65,7 @@ class QueueView(Wire, frozen=True, kw_only=True):
     declared: Limits
     overrides: Limits
     oldest: float | None = None
+    max_length: int | None = None
     overridden_at: datetime | None = None
     overridden_by: str | None = None
 

@@ -17,6 +17,7 @@ from stepwell.errors import (
     NotFound,
     PayloadInvalid,
     PayloadTooLarge,
+    QueueFull,
     StepwellError,
     Unauthorized,
 )
@@ -93,9 +94,8 @@ def refusal(status: int, body: ErrorBody, request_id: str | None = None) -> Step
         return PayloadTooLarge(body.error, hint=body.hint)
     if status in {502, 503, 504}:
         return ConnectionFailed(body.error, hint=body.hint, code=body.code)
-    return _CLASSES.get(status, ApiError)(
-        body.error, hint=body.hint, code=body.code, status=status, request_id=request_id, details=body.details
-    )
+    kind = QueueFull if body.code == QueueFull.default_code else _CLASSES.get(status, ApiError)
+    return kind(body.error, hint=body.hint, code=body.code, status=status, request_id=request_id, details=body.details)
 
 
 def _unknown_code(status: int) -> str:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from stepwell.client.connection import find_connection
-from stepwell.errors import ApiError, ConfigError, Conflict, LimitExceeded, NotFound
+from stepwell.errors import ApiError, ConfigError, Conflict, NotFound, QueueFull
 from stepwell.model.child import ChildSpec, TriggerOptions
 
 _CALL = "SELECT stepwell_trigger({}, CAST({} AS json), CAST({} AS jsonb), {})"
@@ -24,7 +24,7 @@ _EXPECTED = "an open transaction of asyncpg, psycopg or SQLAlchemy on the databa
 _REFUSALS: dict[str, tuple[type[ApiError], int]] = {
     "SW404": (NotFound, 404),
     "SW409": (Conflict, 409),
-    "SW429": (LimitExceeded, 429),
+    "SW429": (QueueFull, 429),
 }
 _IDLE = 0  # libpq's PQTRANS_IDLE
 

@@ -24,6 +24,21 @@ async def upsert(tx: Tx, environment_id: str, queues: Sequence[tuple[str, QueueK
     await tx.execute(_sql.upsert, environment_id, *transposed(rows, 7))
 
 
+async def bound(tx: Tx, environment_id: str, lengths: Sequence[tuple[str, int | None]]) -> None:
+    """Set the lengths, given as (name, length), from which triggers are refused; None is no limit."""
+    await tx.execute(_sql.bound, environment_id, *transposed(lengths, 2))
+
+
+async def room(tx: Tx, environment_id: str, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Lock those of these queues that have a greatest length; that length, and how many runs are queued now."""
+    rows = await tx.fetch(_sql.lock_bounded, environment_id, list(names))
+    longest = {row["name"]: row["max_length"] for row in rows}
+    if not longest:
+        return {}
+    lengths = await tx.fetch(_sql.lengths, environment_id, list(longest))
+    return {row["name"]: (longest[row["name"]], row["length"]) for row in lengths}
+
+
 async def known(tx: Tx, environment_id: str, names: Sequence[str]) -> set[str]:
     return {row["name"] for row in await tx.fetch(_sql.known, environment_id, list(names))}
 
@@ -92,6 +107,7 @@ def _queue(row: asyncpg.Record) -> Queue:
         overridden_at=row["overridden_at"],
         overridden_by=row["overridden_by"],
         paused=row["paused"],
+        max_length=row["max_length"],
         queued=row["queued"],
         executing=row["executing"],
         oldest=None if row["oldest"] is None else max(0.0, row["oldest"]),

@@ -51,6 +51,7 @@ CREATE TABLE queue (
     virtual_time       double precision NOT NULL DEFAULT 0,              -- how far its lanes have been served
     keyless_time       double precision NOT NULL DEFAULT 0,              -- the same of runs without a key, among lanes
     paused             boolean NOT NULL DEFAULT false,
+    max_length         integer CHECK (max_length > 0),                   -- queued runs from which triggers are refused
     created_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment_id, name)
 ) WITH (fillfactor = 50);
@@ -713,6 +714,12 @@ BEGIN
             RAISE EXCEPTION 'there is no queue %', quote_literal(left(queue_name, 80)) USING ERRCODE = 'SW404',
                 DETAIL = 'queue-not-found', HINT = 'declare it with queue(...) in a worker''s modules';
         END IF;
+    END IF;
+
+    IF (SELECT q.max_length <= (SELECT count(*) FROM ready AS r WHERE r.environment_id = environment AND r.queue = queue_name)
+        FROM queue AS q WHERE q.environment_id = environment AND q.name = queue_name) THEN
+        RAISE EXCEPTION 'the queue % is full', quote_literal(queue_name)
+            USING ERRCODE = 'SW429', DETAIL = 'queue-full', HINT = 'trigger it later';
     END IF;
 
     SELECT string_agg(name, ', ') INTO wrong FROM jsonb_object_keys(given) AS name

@@ -114,6 +114,7 @@ def _view(queue: Queue) -> QueueView:
         declared=_limits(queue.declared),
         overrides=_limits(queue.overrides),
         oldest=queue.oldest,
+        max_length=queue.max_length,
         overridden_at=queue.overridden_at,
         overridden_by=queue.overridden_by,
     )

@@ -16,6 +16,21 @@ WHERE (queue.kind, queue.concurrency_limit, queue.key_concurrency_limit, queue.r
       IS DISTINCT FROM (excluded.kind, excluded.concurrency_limit, excluded.key_concurrency_limit, excluded.rate_limit,
                         excluded.key_rate_limit, excluded.key_weights)
 
+-- name: bound
+-- Sets the lengths from which triggers are refused. $1 environment; arrays: $2 name, $3 length, null is none.
+UPDATE queue SET max_length = f.max_length FROM unnest($2::text[], $3::integer[]) AS f (name, max_length)
+WHERE queue.environment_id = $1 AND queue.name = f.name AND queue.max_length IS DISTINCT FROM f.max_length
+
+-- name: lock_bounded
+-- Locks those of these queues that have a length from which triggers are refused.
+SELECT name, max_length FROM queue
+WHERE environment_id = $1 AND name = ANY($2) AND max_length IS NOT NULL ORDER BY name FOR NO KEY UPDATE
+
+-- name: lengths
+-- How many runs are queued in these queues. $1 environment, $2 names.
+SELECT name, (SELECT count(*) FROM ready WHERE environment_id = $1 AND queue = name) AS length
+FROM unnest($2::text[]) AS named (name)
+
 -- name: known
 -- Which of these names are declared queues.
 SELECT name FROM queue WHERE environment_id = $1 AND name = ANY($2)
