@@ -71,7 +71,11 @@ class ThePeer(Peer):
         return self._client.trigger(task, _payload(task, argument)).result("120s")
 
     def finished(self) -> int:
-        return sql(f"SELECT count(*) FROM run WHERE ended_as = 'completed' AND number > {self._history}")
+        # By an index, whose first column is the environment: a look must cost the same however many runs there are.
+        return sql(
+            "SELECT count(*) FROM run WHERE environment_id = ANY(ARRAY(SELECT id FROM environment)) "
+            f"AND number > {self._history} AND ended_as = 'completed'"
+        )
 
     def add_finished_runs(self, count: int) -> None:
         """Copies of a finished run, with all that a run leaves behind. `finished` does not count them."""
