@@ -12,6 +12,7 @@ import pytest
 from stepwell.engine import annotate, batches, cancel, environments, logs, metadata, observe
 from stepwell.engine.alike import Alike
 from stepwell.errors import ApiError, ConfigError, Conflict, LeaseLost, LimitExceeded, NotFound, PayloadInvalid
+from stepwell.model.admission import Admission, UniqueRule
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import RunFilter
 from stepwell.model.trigger import TriggerRequest
@@ -106,6 +107,16 @@ async def test_items_that_are_alike_and_come_again_make_no_second_run(world: Wor
     assert len(await world.claim(10)) == 5
     with pytest.raises(ApiError, match="index 5 in a batch of 5"):
         await add(alike(b"{}", b"{}", first=4))
+    await world.check()
+
+
+async def test_rules_of_admission_hold_among_items_that_are_alike(world: World) -> None:
+    batch = await batches.create(world.db, world.environment_id, 3)
+    given = alike(b"{}", b"{}", b"{}", admission=Admission(unique=UniqueRule(60.0, "k")))
+    await batches.add_items(world.db, world.environment_id, batch.batch_id, given)
+    _, listed = await batches.listed(world.db, world.environment_id, batch.batch_id)
+    assert len({each.run_id for each in listed}) == 1
+    assert len(await world.claim(10)) == 1
     await world.check()
 
 

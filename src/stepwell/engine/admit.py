@@ -88,11 +88,16 @@ def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[
 
 
 async def admit_alike(tx: Tx, environment_id: str, request: TriggerRequest, given: Sequence[bytes]) -> NewRun | None:
-    """The first of many runs that differ in their payloads alone, all of which are checked; None if one is refused."""
+    """The first of many runs that differ in their payloads alone, all of which are checked.
+
+    None if one is refused, or if rules of admission decide.
+    """
     [first] = await admit(tx, environment_id, [(request, Place(""))])
     if isinstance(first, StepwellError) or first.rules or first.bounded:
         return None  # each is asked by itself
     found = declarations.remembered(environment_id, [request.task_id])[request.task_id]
+    if found.declaration.admission is not None or request.options.admission is not None:
+        return None  # what becomes of one depends on its payload, and on those before it
     try:
         for payload in given:
             payloads.check(request.task_id, found, payload, request.payload_type)
