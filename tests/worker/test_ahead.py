@@ -245,6 +245,25 @@ async def test_what_lies_ahead_of_a_killed_executor_is_begun_in_another_one(
     assert scene.began() == ["A", "B", "C"]
 
 
+async def test_what_a_dead_executor_had_taken_and_not_named_goes_back_to_the_server(
+    server: ScriptedServer, scene: Scene, start_worker: StartWorker
+) -> None:
+    worker = await start_worker(slots=1)
+    await scene.begin()
+    [executor] = worker._forks.executors
+    taking = Taking(os.dup(executor.tray.descriptor))
+    taken = taking.take()  # in its place
+    taking._socket.close()
+    assert taken is not None
+    assert taken[0].run_id == scene.b.run_id
+    os.kill(scene.pid, signal.SIGKILL)
+    assert (await server.finished(scene.a.run_id)).crashed
+    await server.heard(Release, scene.b.run_id)
+    await scene.ended_well(scene.c)
+    assert scene.began() == ["A", "C"]
+    assert server.all(Finish, scene.b.run_id) == []
+
+
 async def test_an_executor_killed_in_a_run_handed_ahead_crashes_that_run_alone(
     server: ScriptedServer, scene: Scene, start_worker: StartWorker, tmp_path: Path
 ) -> None:

@@ -56,7 +56,7 @@ class Ahead:
         self._takes[executor.task_id] = known + _LATEST * (took - known)
         if not released.begun:
             executor.tray.empty()  # it was when the executor looked; what has come since goes another way
-            return self.gone(executor)
+            return [self._back(run) for run in self._lying.pop(executor, ())]
         executor.since = time.monotonic()
         return self._says(executor, released.begun)
 
@@ -74,9 +74,10 @@ class Ahead:
         return withdrawn
 
     def gone(self, executor: Executor) -> list[Assignment]:
-        """It begins none of them: it is idle, or dead and has not said that it would."""
-        lying = self._lying.pop(executor, ())
-        return [self._back(run) for run in lying]
+        """It is dead. Returns what nobody has taken."""
+        back = self.empty(executor)
+        self._lying.pop(executor, None)
+        return back
 
     def empty(self, executor: Executor) -> list[Assignment]:
         """Take back what it has not taken itself. What it has taken, it begins, and has ended all before that."""

@@ -147,7 +147,6 @@ class Executor(asyncio.Protocol):
         for fd in (*self._pipes.values(), *([] if self._pidfd is None else [self._pidfd])):
             os.close(fd)
         self._pidfd = None
-        self.tray.close()
         self._remove_group(_GROUP_TRIES)
         ending = Ending(
             self._status,
@@ -159,6 +158,7 @@ class Executor(asyncio.Protocol):
             last_words=self.last_output.get("stderr", "")[-_LAST_WORDS:],
         )
         self._owner.ended(self, ending)
+        self.tray.close()
 
     def _remove_group(self, tries: int) -> None:
         """What it had started dies with it; the group can be removed once that has happened."""

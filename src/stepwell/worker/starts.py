@@ -127,7 +127,7 @@ class Starts:
         self._stand_again(self._ahead.left(executor, released))
 
     def gone(self, executor: Executor) -> None:
-        """An executor is dead. It has begun no run that it did not say it begins: that is said first."""
+        """An executor is dead. What it had taken and did not say counts as begun, and is not begun again here."""
         self._stand_again(self._ahead.gone(executor))
 
     def take_back(self, executor: Executor | None) -> None:
