@@ -27,6 +27,15 @@ async def five_hundred(count: int) -> tuple[list[int], dict[int, str]]:
     return [-1 if isinstance(each, RunFailed) else each for each in found], failed
 
 
+@task(id="as-they-end")
+async def as_they_end(count: int) -> list[int]:
+    """What each gave, at its place (-1: failed)."""
+    found = [0] * count
+    async for place, each in number.as_completed([{"n": n} for n in range(count)], limit=8, return_exceptions=True):
+        found[place] = -1 if isinstance(each, RunFailed) else each
+    return found
+
+
 @task(id="sleeper")
 async def sleeper() -> None:
     await asyncio.sleep(3600)

@@ -39,6 +39,22 @@ async def test_of_five_hundred_children_the_ten_that_fail_are_reported_under_kil
     assert await stack.value("SELECT count(*) FROM event WHERE kind IN ('rescued', 'crashed')") > 0
 
 
+@pytest.mark.timeout(120)
+async def test_children_that_are_taken_as_they_end_are_each_taken_once_under_a_kill(stack: Stack) -> None:
+    async with stack.client() as client:
+        run = (await client.trigger("as-they-end", {"count": 60})).id
+
+        async def some_ended() -> bool:
+            return await stack.value("SELECT count(*) FROM run WHERE ended_as IS NOT NULL") >= 20
+
+        await until(some_ended, 60)
+        stack.worker.kill()
+        stack.worker.start()
+        values = await completed(client, run, 60)
+    assert values == [-1 if n in FAILING else n * n for n in range(60)]
+    assert await stack.value("SELECT count(*) FROM run") == 61
+
+
 async def test_children_are_canceled_with_their_parent_but_those_that_it_abandons(stack: Stack) -> None:
     async with stack.client() as client:
         run = (await client.trigger("many-sleepers", {"count": 60})).id

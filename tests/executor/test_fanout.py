@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stepwell import Retry, task
-from stepwell.errors import ConfigError, RunFailed
+from stepwell.errors import CheckpointError, ConfigError, RunFailed
 from stepwell.sync import map as blocking_map
 from stepwell.testing import check_every_prefix_sync, run_task_sync
 
@@ -105,6 +105,29 @@ def test_of_no_payload_nothing_comes() -> None:
         return [each async for _, each in child.as_completed([])]
 
     assert run_task_sync(of_nothing).value == []
+
+
+@task(id="large-child", retry=Retry(max_attempts=1))
+async def large_child(n: int) -> str:
+    return str(n) * 3_000_000
+
+
+@task(id="loads-all-at-once", retry=Retry(max_attempts=1))
+async def all_at_once() -> int:
+    return sum(len(each) for each in await large_child.map([{"n": n} for n in range(4)]))
+
+
+@task(id="loads-one-by-one", retry=Retry(max_attempts=1))
+async def one_by_one() -> int:
+    return sum([len(each) async for _, each in large_child.as_completed([{"n": n} for n in range(4)])])
+
+
+def test_more_than_a_checkpoint_holds_is_a_clear_error_and_comes_one_by_one() -> None:
+    refused = run_task_sync(all_at_once).error
+    assert isinstance(refused, CheckpointError)
+    assert "the outputs of 4 children" in refused.message
+    assert "as_completed" in (refused.hint or "")
+    assert run_task_sync(one_by_one).value == 12_000_000
 
 
 @task(id="asks-for-the-impossible", retry=Retry(max_attempts=1))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stepwell.errors import CheckpointError
 from stepwell.executor.record import Record
 from stepwell.model.child import ChildOutcome
 from stepwell.model.wait import Wait
@@ -55,7 +56,10 @@ class Children:
         if awaited is None:
             return  # told twice
         record = Record(awaited.key, "children", "value", site=awaited.site, nested=awaited.nested)
-        record.set_value(list(outcomes))
+        try:
+            record.set_value(list(outcomes))
+        except CheckpointError as refused:
+            record.set_error(_too_much(outcomes, refused))
         record.deliver = awaited.deliver
         self._attempt.mailbox.post(record)
 
@@ -76,3 +80,12 @@ class Children:
 
     def waits(self) -> list[Wait]:
         return [Wait(each.key, "children", spawn_key=spawn_key) for spawn_key, each in self._awaited.items()]
+
+
+def _too_much(outcomes: Sequence[ChildOutcome], refused: CheckpointError) -> CheckpointError:
+    return CheckpointError(
+        f"the outputs of {len(outcomes)} children cannot be one checkpoint: {refused.message}",
+        code=refused.code,
+        hint="take them one by one, with `async for place, output in child.as_completed(...)`; or let each child say "
+        "where its result is",
+    )
