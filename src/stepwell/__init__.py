@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stepwell.sdk.checkpoints import checkpoint
     from stepwell.sdk.context import ctx
     from stepwell.sdk.events import event
+    from stepwell.sdk.inboxes import UpdateRequest, inbox, updates
     from stepwell.sdk.limiter import limiter
     from stepwell.sdk.messages import Message
     from stepwell.sdk.queues import Queue, RateLimit, queue
@@ -49,6 +50,7 @@ __all__ = [
     "Tick",
     "TokenHandle",
     "Unique",
+    "UpdateRequest",
     "breaker",
     "checkpoint",
     "create_token",
@@ -56,6 +58,7 @@ __all__ = [
     "durable",
     "errors",
     "event",
+    "inbox",
     "limiter",
     "queue",
     "register_type",
@@ -67,6 +70,7 @@ __all__ = [
     "sync",
     "task",
     "token",
+    "updates",
 ]
 
 _MODULE_OF = {
@@ -90,11 +94,13 @@ _MODULE_OF = {
     "Task": "stepwell.sdk.task",
     "Tick": "stepwell.sdk.schedules",
     "TokenHandle": "stepwell.sdk.tokens",
+    "UpdateRequest": "stepwell.sdk.inboxes",
     "checkpoint": "stepwell.sdk.checkpoints",
     "create_token": "stepwell.sdk.tokens",
     "ctx": "stepwell.sdk.context",
     "durable": "stepwell.sdk.step",
     "event": "stepwell.sdk.events",
+    "inbox": "stepwell.sdk.inboxes",
     "queue": "stepwell.sdk.queues",
     "register_type": "stepwell.codec.values",
     "retry_after_header": "stepwell.sdk.retry_headers",
@@ -103,6 +109,7 @@ _MODULE_OF = {
     "step": "stepwell.sdk.step",
     "task": "stepwell.sdk.task",
     "token": "stepwell.sdk.tokens",
+    "updates": "stepwell.sdk.inboxes",
 }
 _SUBMODULES = frozenset({"errors", "sync"})
 

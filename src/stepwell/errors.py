@@ -23,6 +23,8 @@
     ├─ AttemptTimeout              an attempt executed longer than its task's attempt_timeout
     ├─ TokenTimeout                nobody answered a token in time
     ├─ TokenCanceled               a token that was waited for was canceled
+    ├─ UpdateRefused               the run's code refused an update
+    ├─ UpdatePending               an update has no answer yet: unknown, not refused
     ├─ MessageTimeout              no message came to an inbox in time
     │  └─ EventTimeout             no event that fits came in time
     ├─ LeaseLost                   another worker owns the run now; whatever we hold of it is void
@@ -239,6 +241,27 @@ class TokenCanceled(StepwellError):
     """A token was canceled (or never was) while somebody waited for it: there will be no answer."""
 
     default_code = "token-canceled"
+
+
+class UpdateRefused(StepwellError):
+    """The run's code refused an update. `details` is what it said, as JSON; `update_id` names it."""
+
+    default_code = "update-refused"
+
+    def __init__(self, message: str, *, update_id: str, details: Any = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.update_id = update_id
+        self.details = details
+
+
+class UpdatePending(StepwellError, TimeoutError):
+    """No answer to an update came in time. It is kept, and may be answered still: ask again by `update_id`."""
+
+    default_code = "update-pending"
+
+    def __init__(self, message: str, *, update_id: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.update_id = update_id
 
 
 class MessageTimeout(StepwellError, TimeoutError):

@@ -17,14 +17,15 @@ from stepwell.client.blocking import Stepwell
 from stepwell.client.blocking_handles import BatchHandle, RunHandle
 from stepwell.client.checks import epoch_seconds
 from stepwell.client.default import default_sync_client
-from stepwell.errors import EventTimeout, RunFailed
+from stepwell.errors import EventTimeout, MessageTimeout, RunFailed
 from stepwell.model.child import ChildOutcome
+from stepwell.model.message import Subscription
 from stepwell.primitives.duration import seconds
 from stepwell.sdk.checkpoints import checked_checkpoint_name
 from stepwell.sdk.events import event_subscription
 from stepwell.sdk.fanout import check_map, fan_out
 from stepwell.sdk.messages import RAISE as RAISE_TIMEOUT
-from stepwell.sdk.messages import Message, message_of, of_a_run, wait_spec
+from stepwell.sdk.messages import Message, checked_message_name, message_of, of_a_run, wait_spec
 from stepwell.sdk.runtime import StepCall
 from stepwell.sdk.step import StepFields, make_step
 from stepwell.sdk.tokens import RAISE, Answer, TokenHandle, answer_of, outside, spec_of
@@ -39,6 +40,7 @@ __all__ = [
     "create_token",
     "event",
     "map",
+    "receive",
     "sleep",
     "sleep_until",
     "step",
@@ -125,6 +127,18 @@ def event(
     spec = wait_spec(event_subscription(name, match, since), timeout)
     closed = runtime.blocking(lambda: runtime.receive(f"event:{name}", spec))
     return message_of(closed, f"event {name!r}", data, default, EventTimeout)
+
+
+def receive(
+    name: str, *, data: Any = None, timeout: float | str | timedelta | None = None, default: Any = RAISE_TIMEOUT
+) -> Message[Any]:
+    """`await inbox(name).receive()`, without await; inside a `def` task only."""
+    runtime = of_a_run(
+        blocking_runtime("sync.receive", "await inbox(...).receive()"), "sync.receive", "handle.signal(...)"
+    )
+    spec = wait_spec(Subscription("signal", checked_message_name("inbox", name)), timeout)
+    closed = runtime.blocking(lambda: runtime.receive(f"inbox:{name}", spec))
+    return message_of(closed, f"signal {name!r}", data, default, MessageTimeout)
 
 
 @overload

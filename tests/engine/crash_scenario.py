@@ -55,7 +55,7 @@ from stepwell.engine.checkpoint import write_journal
 from stepwell.errors import Conflict, NotFound
 from stepwell.model.admission import Admission, SingletonRule, UniqueRule
 from stepwell.model.child import TriggerOptions
-from stepwell.model.message import EventTrigger, NewEvent, Subscription
+from stepwell.model.message import EventTrigger, NewEvent, Reply, Subscription
 from stepwell.model.notice import Notice
 from stepwell.model.permit import PermitChange, Terms
 from stepwell.model.schedule import ScheduleDeclaration
@@ -310,6 +310,25 @@ async def over_and_forgotten(life: Life) -> None:
     assert page == []
 
 
+async def spoken_to(life: Life) -> None:
+    """A run that is sent a signal and an update, and answers the latter."""
+    run_id, epoch = life.lease("spoken to")
+    environment_id = life.world.environment_id
+    for kind in ("signal", "update"):
+        sent = await messages.send_to_run(life.db, environment_id, run_id, kind, "x", b"1", request_key="once")  # type: ignore[arg-type]
+        life.known[kind] = sent.id
+    asks = [
+        Spawn(n, [], TokenSpec(subscription=Subscription(kind, "x"))) for n, kind in enumerate(("signal", "update"))
+    ]  # type: ignore[arg-type]
+    entries = [entry(n, f"/|x#{n}", kind="token") for n in range(2)]
+    await life.must(write_journal(life.db, life.worker, [WriteJournal(run_id, epoch, entries, asks)]))
+    reply = Spawn(2, [], reply=Reply(life.known["update"], accepted=True, value=b"2"))
+    frame = WriteJournal(run_id, epoch, [entry(2, "/|x.reply#0", kind="answer")], [reply])
+    await life.must(write_journal(life.db, life.worker, [frame]))
+    update, _ = await messages.get_update(life.db, environment_id, run_id, life.known["update"])
+    assert (update.status, update.received) == ("accepted", 1)
+
+
 async def announced(life: Life) -> None:
     made, _ = await tokens.create(life.db, life.world.environment_id, TokenSpec(), request_key="announced")
     life.known["announced"] = made.id
@@ -470,6 +489,12 @@ CHAPTERS: tuple[Chapter, ...] = (
         held_open,
         asked_from_outside,
         answered,
+    ),
+    (
+        lambda life: life.say_hello(),
+        lambda life: life.trigger("spoken to"),
+        lambda life: life.claim("spoken to"),
+        spoken_to,
     ),
     (lambda life: life.say_hello(), announced, planned, taken, tried_to_deliver),
     (

@@ -13,6 +13,7 @@ from stepwell.testing import answers, check_every_prefix_sync, sends
 from tests.executor.shapes.asking import ANSWERS
 from tests.executor.shapes.events import EVENTS
 from tests.executor.shapes.leaves import effects
+from tests.executor.shapes.messages import SIGNALS, UPDATES
 
 THEMES = [
     "asking",
@@ -22,6 +23,7 @@ THEMES = [
     "events",
     "functions",
     "guards",
+    "messages",
     "nesting",
     "retries",
     "threads",
@@ -56,7 +58,7 @@ def shapes() -> list[Any]:
 def test_a_run_comes_out_the_same_from_every_prefix_of_its_journal(
     task: Any, alike: Any, racing: bool, canceled: int | None
 ) -> None:
-    with answers(ANSWERS), sends(events=EVENTS):
+    with answers(ANSWERS), sends(events=EVENTS, signals=SIGNALS, updates=UPDATES):
         result = check_every_prefix_sync(
             task,
             effects=effects,

@@ -12,10 +12,10 @@ import pytest
 
 import stepwell
 from stepwell.sdk import registry
-from stepwell.testing import NOBODY, answers, check_every_prefix, sends
+from stepwell.testing import NOBODY, answers, check_every_prefix, run_task, sends
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["tasks", "steps", "triggering", "admission", "errors", "limits", "tokens", "approvals", "events"]
+PAGES = ["tasks", "steps", "triggering", "admission", "errors", "limits", "tokens", "approvals", "events", "signals"]
 
 
 @pytest.fixture(params=PAGES)
@@ -92,3 +92,12 @@ async def test_the_events_of_the_guide_are_matched_given_once_and_time_out(tmp_p
         assert (await check_every_prefix(tasks["paid_or_canceled"], 3)).value == "order.canceled"
     [welcome] = [each for each in registry.manifest().tasks if each.id == "welcome"]
     assert [(each.name, each.match) for each in welcome.on] == [("order.placed", {"country": "FR"})]
+
+
+async def test_the_signals_and_updates_of_the_guide_are_received_and_answered(tmp_path: Path) -> None:
+    tasks = run_page("signals", tmp_path)
+    with sends(signals=[("chat", "a"), ("chat", "b"), ("chat", "bye")]):
+        assert (await check_every_prefix(tasks["chat"], "kelp")).value == ["a", "b"]
+        assert (await check_every_prefix(tasks["go_or_not"])).value == "nobody said go"
+    with sends(updates=[("set-limit", {"amount": 200}), ("set-limit", {"amount": "x"}), ("set-limit", {"amount": 5})]):
+        assert (await run_task(tasks["subscription"], "ada")).value == 200

@@ -74,6 +74,8 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
         schedule = (await tenant.http.post("/api/v1/schedules", json={"task": "greet", "every": "1h"})).json()
         token = (await tenant.http.post("/api/v1/waitpoints/tokens", json={})).json()
         event = (await tenant.http.post("/api/v1/events", json={"name": "greeted"})).json()["data"][0]
+        waiting = await tenant.trigger("greet")
+        update = (await tenant.http.post(f"/api/v1/runs/{waiting}/updates", json={"name": "limit"})).json()
         answered = 0
         for operation in OPERATIONS:
             if operation.method != "GET" or operation.response is None:
@@ -89,6 +91,8 @@ async def test_what_the_server_answers_is_what_it_describes(tenant: Tenant, docu
                 "token_id": token["id"],
                 "event_id": event["id"],
             }
+            if "update_id" in operation.parameters:
+                parameters |= {"run_id": waiting, "update_id": update["id"]}
             path = operation.url(**{name: parameters[name] for name in operation.parameters})
             answer = await tenant.http.get(path)
             assert answer.status_code == operation.status, (operation.name, answer.text)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import Any
 
-from stepwell import event, step, task
+from stepwell import ctx, event, inbox, step, task, updates
 from stepwell.errors import EventTimeout
 
 
@@ -43,6 +43,31 @@ async def given_up_and_taken_up() -> list[Any]:
         told.append("gave up")
     told.append((await event("order.paid")).id)
     return told
+
+
+@task
+async def counts() -> int:
+    """Adds up what it is told until it is told to stop; its limit may be raised meanwhile."""
+    total, limit = 0, 10
+
+    async def answer() -> None:
+        nonlocal limit
+        async for request in updates("limit", data=int):
+            if request.data < limit:
+                await request.refuse(f"it is {limit}")
+            else:
+                limit = request.data
+                await request.accept(limit)
+
+    answering = asyncio.create_task(answer())
+    async for message in inbox("add"):
+        if message.data == "stop":
+            break
+        total += min(message.data, limit)
+        ctx.metadata["total"] = total
+        await pid()
+    answering.cancel()
+    return total
 
 
 @task(on=event("order.placed", match={"country": "FR"}))

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from stepwell.engine import messages
+from stepwell.errors import Conflict, UpdateRefused
 from stepwell.model.message import NewEvent
 from stepwell.storage.database import Database
 from tests.stack import MakeStack, Stack, completed, until
@@ -80,6 +81,36 @@ async def test_a_wait_that_was_given_up_leaves_its_event_to_the_next(make_stack:
             ("canceled",),
             ("completed",),
         ]
+
+
+async def test_signals_and_updates_reach_a_run_whose_workers_are_killed_again_and_again(make_stack: MakeStack) -> None:
+    stack = make_stack(LISTENING)
+    async with stack.client() as client:
+        run = await client.trigger("counts", {})
+        await until_listening(stack, run.id, 2)
+        for number in range(3):
+            stack.workers[-1].kill_executors()
+            stack.workers[-1].kill()
+            for _ in range(3):
+                await client.signal(run.id, "add", 100)
+            asked = asyncio.create_task(run.update("limit", 20 + number, timeout="60s"))
+            stack.add_worker(LISTENING)
+            assert await asked == 20 + number
+        with pytest.raises(UpdateRefused, match="it is 22"):
+            await run.update("limit", 3)
+        with pytest.raises(UpdateRefused) as refused:
+            await run.update("limit", "high")
+        assert refused.value.details["problems"]
+        await run.signal("add", 1)
+        await run.signal("add", "stop")
+        total = await completed(client, run.id)
+        assert total % 1 == 0
+        assert 9 * 10 + 1 <= total <= 9 * 22 + 1
+        assert await run.metadata() == {"total": total}
+        received = await stack.rows("select message_id from token where run_id = $1 and awaits = 'signal'", run.id)
+        assert len({row[0] for row in received} - {None}) == 11
+        with pytest.raises(Conflict, match="is completed"):
+            await run.signal("add", 1)
 
 
 async def test_each_event_starts_its_task_once_by_the_command_line_too(make_stack: MakeStack) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepwell.cli.options import AsJson, RunId
+from stepwell.cli.options import AsJson, RunId, json_given
 
 if TYPE_CHECKING:
     from stepwell.client.asynchronous import Stepwell
@@ -141,6 +141,35 @@ def cancel(
     out().print(f"{run} is canceled" if done else f"{run} is being canceled: its code may clean up first")
 
 
+@app.command()
+def signal(
+    run: RunId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The inbox's name.", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", "-d", help="JSON, @file or -.")] = None,
+) -> None:
+    """Send a message to a run: its code receives it in its turn. Prints the message's id."""
+    from stepwell.cli.asking import ask
+    from stepwell.cli.console import out
+
+    given = None if data is None else json_given(data, "--data")
+    out().print(ask(lambda client: client.signal(run, name, given)))
+
+
+@app.command()
+def update(
+    run: RunId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What is asked of it.", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", "-d", help="JSON, @file or -.")] = None,
+    timeout: Annotated[str, typer.Option(help="How long to wait for the answer.")] = "30s",
+) -> None:
+    """Ask something of a run, and print as JSON what it accepts. Exit code 1 when it refuses, or does not answer."""
+    from stepwell.cli.asking import ask
+    from stepwell.cli.console import print_json
+
+    given = None if data is None else json_given(data, "--data")
+    print_json(ask(lambda client: client.update(run, name, given, timeout=timeout)))
+
+
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the new run until it has ended.")]
 Payload = Annotated[
     str | None, typer.Option("--payload", "-p", metavar="JSON", help="Another payload: JSON, @file, or - for stdin.")
@@ -176,7 +205,7 @@ def replay(
     """
     from stepwell.cli.asking import ask
     from stepwell.cli.following import new_run
-    from stepwell.cli.options import changes_given, json_given
+    from stepwell.cli.options import changes_given
     from stepwell.protocol.wire import UNSET
 
     changed = changes_given(changes or [])

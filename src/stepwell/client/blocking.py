@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from stepwell.client import dead, events, fleet, guarding, queues, runs, schedules, tokens, triggering
+from stepwell.client import dead, events, fleet, guarding, messages, queues, runs, schedules, tokens, triggering
 from stepwell.client.blocking_handles import BatchHandle, RunHandle
 from stepwell.client.connection import find_connection
 from stepwell.client.dead import Choice
@@ -134,6 +134,27 @@ class Stepwell:
     def list_tokens(self, *, limit: int = 20, **choice: Unpack[TokenChoice]) -> TokenList:
         """One page of tokens, newest first."""
         return self.ask(tokens.list_tokens(limit, choice))
+
+    def signal(self, run_id: str, name: str, data: Any = None) -> str:
+        """Sends a message to a run: its code receives it by `inbox(name)`, once and in order. Its id.
+
+        Raises:
+            Conflict: the run has ended. LimitExceeded: it has 1000 that it did not receive. PayloadTooLarge: 1 MB.
+        """
+        return self.ask(messages.signal(run_id, name, data))
+
+    def update(self, run_id: str, name: str, data: Any = None, *, timeout: Duration | None = None) -> Any:
+        """Asks something of a run, which receives it by `updates(name)`, and waits for what it accepts.
+
+        Raises:
+            UpdateRefused: the run refused it, or its data does not fit. UpdatePending: there was no answer within
+            `timeout`; it may come still: `update_answer`. Conflict: the run has ended, perhaps without an answer.
+        """
+        return self.ask(messages.update(run_id, name, data, None if timeout is None else seconds(timeout)))
+
+    def update_answer(self, run_id: str, update_id: str, *, timeout: Duration | None = None) -> Any:
+        """The answer to an update that was sent before. Raises as `update`, and NotFound."""
+        return self.ask(messages.update_answer(run_id, update_id, None if timeout is None else seconds(timeout)))
 
     def send_event(self, name: str, data: Any = None, *, id: str | None = None) -> EventSent:  # noqa: A002
         """Sends an event: to every run that waits for one that fits, and to the tasks that it starts.

@@ -65,6 +65,28 @@ class RunHandle(Generic[R]):
         """
         return await self._api().runs.cancel(self.id, reason, grace=grace)
 
+    async def signal(self, name: str, data: Any = None) -> str:
+        """Sends a message to the run: its code receives it by `inbox(name)`, once and in order. Its id.
+
+        Raises:
+            Conflict: the run has ended. LimitExceeded: it has 1000 that it did not receive. PayloadTooLarge: 1 MB.
+        """
+        return await self._api().signal(self.id, name, data)
+
+    async def update(self, name: str, data: Any = None, *, timeout: Duration | None = None) -> Any:
+        """Asks something of the run, which receives it by `updates(name)`, and waits for what it accepts.
+
+        Raises:
+            UpdateRefused: the run refused it, or its data does not fit. UpdatePending: there was no answer within
+            `timeout`; it may come still. Conflict: the run has ended, perhaps without an answer.
+        """
+        return await self._api().update(self.id, name, data, timeout=timeout)
+
+    async def metadata(self) -> dict[str, Any]:
+        """What the run's code has published by `ctx.metadata`, as it is now; no worker is asked."""
+        found = (await self.retrieve()).metadata
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
     async def logs(self) -> Sequence[LogView]:
         """What the run's code printed and logged."""
         return await self._api().runs.logs(self.id)

@@ -12,17 +12,20 @@ code had it is free again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from stepwell.codec.payload import JSON, check_size
+from stepwell.engine.cancel import run_not_found
 from stepwell.engine.subscriptions import check_name
 from stepwell.engine.trigger import trigger_in
 from stepwell.engine.wake import wake_satisfied
-from stepwell.errors import ApiError, Conflict, NotFound, PayloadInvalid, StepwellError
+from stepwell.errors import ApiError, Conflict, LimitExceeded, NotFound, PayloadInvalid, StepwellError
+from stepwell.model.lifecycle import Status, is_terminal
 from stepwell.model.message import Message, MessageKind, NewEvent, Reply, Sent, Started
+from stepwell.model.run import RunState
 from stepwell.model.token import TokenSpec
 from stepwell.model.trigger import TriggerRequest
 from stepwell.primitives.ids import derived_id, new_id
@@ -120,6 +123,67 @@ async def prune(db: Database, seconds: float, limit: int = 1000) -> int:
     return await db.transact("prune_events", body)
 
 
+# ── to one run ───────────────────────────────────────────────────────────────
+
+
+async def send_to_run(
+    db: Database,
+    environment_id: str,
+    run_id: str,
+    kind: Literal["signal", "update"],
+    name: str,
+    data: bytes,
+    *,
+    request_key: str | None = None,
+) -> Message:
+    """Keep a message for a run that has not ended, in order, until its code receives it.
+
+    The same request again, its reply having been lost, is answered as it was then. Raises NotFound (run-not-found),
+    Conflict (run-ended), LimitExceeded (inbox-full), ApiError (invalid-request), PayloadInvalid, PayloadTooLarge.
+    """
+    check_name(kind, name)
+    check_data(data, f"the data of {kind} {name!r}")
+    message_id = _new_id(f"{environment_id} {run_id}", kind, request_key, 0)
+
+    async def body(tx: Tx) -> Message:
+        state = (await run.lock(tx, [run_id])).get(run_id)
+        if state is None or state.environment_id != environment_id:
+            raise run_not_found(run_id)
+        known = (await message.by_ids(tx, environment_id, kind, [message_id])).get(message_id)
+        if known is not None:
+            return known
+        if is_terminal(state.status):
+            raise run_ended(run_id, state.status, f"a {kind}")
+        await _check_room(tx, run_id)
+        await message.insert(tx, environment_id, kind, [(message_id, name, run_id, data)])
+        await message.lock_topics(tx, [_topic(environment_id, run_id, kind, name)])
+        for fact, given in await _fill(tx, environment_id, run_id, kind, name):
+            await _tell(tx, given, fact, {run_id: state})
+        return (await message.by_ids(tx, environment_id, kind, [message_id]))[message_id]
+
+    return await db.transact("send_to_run", body)
+
+
+async def _check_room(tx: Tx, run_id: str) -> None:
+    unread = await message.unread(tx, run_id)
+    if unread >= MOST_UNREAD:
+        raise LimitExceeded(
+            f"run {run_id} has {unread} messages that its code has not received",
+            code="inbox-full",
+            hint="send again when it has received some; look whether its code receives messages of this name at all",
+            status=429,
+        )
+
+
+def run_ended(run_id: str, status: str, what: str) -> Conflict:
+    return Conflict(
+        f"run {run_id} is {status}: {what} would reach nobody",
+        code="run-ended",
+        hint="trigger another run",
+        status=409,
+    )
+
+
 # ── waits ────────────────────────────────────────────────────────────────────
 
 
@@ -161,13 +225,15 @@ async def _fill(
     return filled
 
 
-async def _tell(tx: Tx, given: _Given, fact: dict[str, Any]) -> None:
+async def _tell(tx: Tx, given: _Given, fact: dict[str, Any], locked: Mapping[str, RunState] | None = None) -> None:
     """Wake the runs whose waiting is over, forks among them; hint to those that stayed with their workers. One whose
     row somebody else has now is being suspended, and will see it, or is ending."""
     if not given:
         return
+    mine = dict(locked or {})
     concerned = sorted({*given.values(), *await token.waiters(tx, list(given))})
-    states = await run.lock_free(tx, concerned)
+    others = [run_id for run_id in concerned if run_id not in mine]
+    states = mine | (await run.lock_free(tx, others) if others else {})
     woken = await wake_satisfied(tx, [run_id for run_id, state in states.items() if state.status == "waiting"])
     await event.append(tx, [(run_id, "received", {**fact, "token": each}) for each, run_id in given.items()])
     environments = {states[run_id].environment_id for run_id in woken}
@@ -203,6 +269,23 @@ async def get_event(db: Database, environment_id: str, event_id: str) -> Message
             status=404,
         )
     return found
+
+
+async def get_update(db: Database, environment_id: str, run_id: str, update_id: str) -> tuple[Message, Status]:
+    """An update, and how its run stood before that was looked up. Raises NotFound (run-not-found, update-not-found)."""
+    outcome = (await run.outcomes(db, environment_id, [run_id])).get(run_id)
+    if outcome is None:
+        raise run_not_found(run_id)
+    async with db.read("update") as tx:
+        found = (await message.by_ids(tx, environment_id, "update", [update_id])).get(update_id)
+    if found is None or found.run_id != run_id:
+        raise NotFound(
+            f"run {run_id} was sent no update {update_id[:80]!r}",
+            code="update-not-found",
+            hint="check the id, and the run",
+            status=404,
+        )
+    return found, outcome.status
 
 
 async def list_events(

@@ -23,6 +23,7 @@ from stepwell.executor.record import Record
 from stepwell.executor.steps import GO, perform, run_step, turn
 from stepwell.executor.transparent import ASYNCIO_FILES, is_transparent, transparent
 from stepwell.executor.work import Awaited, callee_of
+from stepwell.sdk.words import is_word_object
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
@@ -154,6 +155,8 @@ def durable_aiter(source: Any, site: str) -> Any:
     kind: Any = type(source)  # pyright: ignore[reportUnknownVariableType]
     if attempt is None or not hasattr(kind, "__aiter__"):
         return source
+    if is_word_object(source):
+        return source  # ours: each item is a durable operation
     if kind is AsyncGeneratorType and is_transparent(source.ag_code):
         return source  # nested in the task, or @durable: its awaits are checkpoints, its lines the task's own
     iterates: Any = kind.__aiter__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

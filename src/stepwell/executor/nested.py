@@ -20,6 +20,7 @@ from stepwell.executor.record import Record, fill
 from stepwell.executor.timeouts import name_of
 from stepwell.executor.work import Called
 from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.message import Reply
 from stepwell.model.retry import Retry
 from stepwell.model.token import TokenSpec
 from stepwell.sdk.runtime import StepCall
@@ -154,6 +155,14 @@ async def receive(attempt: Attempt, name: str, spec: TokenSpec) -> tokens.Closed
     if ended["status"] == "canceled":
         raise asyncio.CancelledError(f"{name} was not waited for any more when the process ended")
     return ended
+
+
+async def reply(attempt: Attempt, name: str, given: Reply) -> None:
+    key = leaf_of(attempt, name).nested_key(escaped(name))
+    if recorded(attempt, key) is None:
+        record = tokens.replied(key, given)
+        record.nested = True
+        (await stored(attempt, record)).result()
 
 
 async def token_closed(attempt: Attempt, name: str, token: str) -> tokens.Closed:

@@ -21,6 +21,7 @@ from stepwell.executor.operations import journaled, site_of_caller
 from stepwell.executor.record import Record
 from stepwell.executor.steps import GO, turn
 from stepwell.executor.transparent import transparent
+from stepwell.model.message import Reply
 from stepwell.model.token import TokenOutcome, TokenSpec, token_id
 from stepwell.model.wait import Wait
 
@@ -69,6 +70,19 @@ async def closed(attempt: Attempt, name: str, token: str, *, message: bool = Fal
         record.site = site
         return (await turn(attempt, attempt.post(record))).result()
     return (await turn(attempt, attempt.wait_for_token(key, token, site, message=message))).result()
+
+
+@transparent
+async def reply(attempt: Attempt, name: str, given: Reply) -> None:
+    """Answers an update, in the transaction that stores the entry."""
+    await journaled(attempt, branch_of_task.get().key(name), lambda key: replied(key, given))
+
+
+def replied(key: str, given: Reply) -> Record:
+    record = Record(key, "answer", "value")
+    record.set_value(given.accepted)
+    record.reply = given
+    return record
 
 
 def created(attempt: Attempt, key: str, spec: TokenSpec) -> Record:

@@ -15,6 +15,7 @@ from stepwell.executor import constructs, guarded, nested, operations, threads, 
 from stepwell.executor.domain import branch_of_task, current_leaf, domain
 from stepwell.executor.leaf import Leaf
 from stepwell.model.child import ChildOutcome, ChildSpec
+from stepwell.model.message import Reply
 from stepwell.model.permit import Terms
 from stepwell.model.token import TokenSpec
 from stepwell.sdk.runtime import AttemptInfo, RunInfo, StepCall
@@ -111,6 +112,9 @@ class Voice:
 
     def receive(self, name: str, spec: TokenSpec) -> Awaitable[dict[str, Any]]:
         return (tokens.receive if self._own_lines else nested.receive)(self._attempt, name, spec)
+
+    def reply(self, name: str, given: Reply) -> Awaitable[None]:
+        return (tokens.reply if self._own_lines else nested.reply)(self._attempt, name, given)
 
     def enter_guard(self, terms: Terms) -> Awaitable[None]:
         return guarded.enter(self._attempt, terms)

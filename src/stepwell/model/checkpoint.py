@@ -15,7 +15,7 @@ CheckpointKind = Literal[
     "children",  # the outcome of children that were waited for
     "named",  # checkpoint(name, **data): shown in the inspector, a place to replay from
     "token",  # a token was made; committed together with it
-    "answer",  # how a token that was waited for came to be closed; a message, for one that waits for a message
+    "answer",  # how a token that was waited for came to be closed; a message, or the answer to an update
     "permit",  # a semaphore, limiter or breaker was asked, answered, or told how it went
     "order",  # a foreign `async with` was entered or left; it holds no value, only its place in the order
 ]

@@ -14,7 +14,19 @@ from urllib.parse import quote
 
 import msgspec
 
-from stepwell.protocol import dead, events, fleet, frames, guarding, queueing, runs, scheduling, tokens, triggering
+from stepwell.protocol import (
+    dead,
+    events,
+    fleet,
+    frames,
+    guarding,
+    messages,
+    queueing,
+    runs,
+    scheduling,
+    tokens,
+    triggering,
+)
 from stepwell.protocol.wire import Id, Message
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -653,6 +665,55 @@ CANCEL_TOKEN = Operation(
     response=tokens.TokenDetail,
     errors=("token-not-found", "token-closed"),
 )
+_TO_RUN = (_RUN, "run-ended", "inbox-full", "payload-invalid", "payload-too-large")
+SEND_SIGNAL = Operation(
+    name="runs.signal",
+    method="POST",
+    path="/api/v1/runs/{run_id}/signals",
+    summary="Send a message to a run; its code receives it in its turn, whatever the run is doing now.",
+    request=messages.SendMessage,
+    response=messages.MessageSent,
+    errors=_TO_RUN,
+    scope="write:runs:{run_id}",
+    max_body=MIB + 64 * KIB,
+    browser=True,
+)
+SEND_UPDATE = Operation(
+    name="runs.update",
+    method="POST",
+    path="/api/v1/runs/{run_id}/updates",
+    summary="Ask something of a run, which it accepts or refuses. `wait` holds the answer until it has.",
+    request=messages.SendMessage,
+    query=messages.UpdateQuery,
+    response=messages.UpdateView,
+    errors=_TO_RUN,
+    scope="write:runs:{run_id}",
+    max_body=MIB + 64 * KIB,
+    browser=True,
+)
+GET_UPDATE = Operation(
+    name="runs.update_status",
+    method="GET",
+    path="/api/v1/runs/{run_id}/updates/{update_id}",
+    summary="What came of an update. `wait` holds the answer until the run has accepted or refused it.",
+    query=messages.UpdateQuery,
+    response=messages.UpdateView,
+    errors=(_RUN, "update-not-found"),
+    scope=_READ_RUN,
+    browser=True,
+)
+SEND_INPUT = Operation(
+    name="streams.input",
+    method="POST",
+    path="/realtime/v1/streams/{run_id}/input/{stream_id}",
+    summary="Send a message to a run as the npm client does: a signal of the stream's name.",
+    request=messages.StreamInput,
+    response=messages.StreamTaken,
+    errors=_TO_RUN,
+    scope="write:inputStreams:{run_id}",
+    max_body=MIB + 64 * KIB,
+    browser=True,
+)
 SEND_EVENTS = Operation(
     name="events.send",
     method="POST",
@@ -800,6 +861,10 @@ OPERATIONS: tuple[Operation, ...] = (
     COMPLETE_TOKEN,
     CALLBACK_TOKEN,
     CANCEL_TOKEN,
+    SEND_SIGNAL,
+    SEND_UPDATE,
+    GET_UPDATE,
+    SEND_INPUT,
     SEND_EVENTS,
     LIST_EVENTS,
     GET_EVENT,

@@ -22,6 +22,7 @@ from stepwell.errors import ConfigError
 
 if TYPE_CHECKING:
     from stepwell.model.child import ChildOutcome, ChildSpec
+    from stepwell.model.message import Reply
     from stepwell.model.permit import Terms
     from stepwell.model.retry import Retry
     from stepwell.model.token import TokenSpec
@@ -130,6 +131,10 @@ class Runtime(Protocol):
     def receive(self, name: str, spec: TokenSpec) -> Awaitable[dict[str, Any]]:
         """Waits, holding no worker, for the message that `spec.subscription` is for: `status` ("completed" or
         "timed_out") and `answer`: id, name, at (seconds since the epoch) and data. `name` shows in the key."""
+        ...
+
+    def reply(self, name: str, given: Reply) -> Awaitable[None]:
+        """Answers an update, once, as a checkpoint. `name` shows in the key."""
         ...
 
     def enter_guard(self, terms: Terms) -> Awaitable[None]:

@@ -24,7 +24,7 @@ def word(fn: F) -> F:
 
 
 def is_word_object(awaited: object) -> bool:
-    """Whether it is an object of ours whose `__await__` is a word: a token's handle."""
+    """Whether it is an object of ours whose `__await__`, or each item of it, is a word: a token's handle, an inbox."""
     return getattr(type(awaited), "__stepwell_word__", False) is True
 
 

@@ -33,6 +33,8 @@ STATUS_OF_CODE = {
     "token-closed": "409",
     "event-conflict": "409",
     "guard-in-use": "409",
+    "run-ended": "409",
+    "inbox-full": "429",
     "schema-invalid": "422",
     "length-required": "411",
     "signature-invalid": "401",

@@ -12,6 +12,7 @@ from stepwell.server.routes import (
     guards,
     health,
     history,
+    messages,
     public_tokens,
     queues,
     runs,
@@ -36,6 +37,7 @@ HANDLERS: Mapping[Operation, Handler] = {
     **schedules.HANDLERS,
     **workers.HANDLERS,
     **tokens.HANDLERS,
+    **messages.HANDLERS,
     **events.HANDLERS,
     **public_tokens.HANDLERS,
 }
