@@ -58,8 +58,10 @@ fmt: setup  ## Format the code and mend what ruff can mend.
 demo: setup  ## Run the pipeline on real files, killed twice on the way, and print its timeline and ledger.
 	$(VENV)/bin/stepwell demo
 
-chaos: setup  ## The full-length chaos runs (minutes); `make test` runs their short form. One seed: ARGS="--seed 7"
+chaos: setup  ## The full-length chaos runs (an hour and more); `make test` runs their short form. One seed: ARGS="--seed 7"
 	$(PYTHON) -m tests.chaos $(ARGS)
+	$(PYTHON) -m tests.chaos.ticks
+	$(PYTHON) -m tests.chaos.timetables
 	$(PYTHON) -m pytest tests/chaos -m chaos --timeout 3600
 
 bench: setup  ## Measure Stepwell and its peers side by side; prints, never asserts.
