@@ -59,7 +59,8 @@ async def drop(tx: Tx, run_ids: Sequence[str]) -> None:
         return
     guards = await guard.lock(tx, named)
     before = dict(guards)
-    for each in await permit.remove_all(tx, run_ids):
+    removed = await permit.remove_all(tx, run_ids)
+    for each in sorted(removed, key=lambda each: -(each.granted_at or 0.0)):  # of a limiter, the last turn first
         key: Named = (each.environment_id, each.kind, each.name)
         if key in guards:
             guards[key] = _returned(guards[key], each, None)
@@ -165,7 +166,7 @@ def _returned(found: Guard, was: Permit | None, failed: bool | None) -> Guard:
     if kind == "breaker":
         return decisions.leave(found, failed, probe=was is not None and was.probe)
     if kind == "limiter" and was is not None and was.granted_at is not None and was.granted_at > found.now:
-        return decisions.put_back(found, was.weight)
+        return decisions.put_back(found, was.weight, was.granted_at)
     return found
 
 

@@ -125,8 +125,11 @@ def take(guard: Guard, weight: float) -> tuple[Guard, float]:
     return replace(guard, full_at=full_at), max(guard.now, full_at - guard.terms.period)
 
 
-def put_back(guard: Guard, weight: float) -> Guard:
-    """Of something that was taken in advance and will not be used."""
+def put_back(guard: Guard, weight: float, at: float) -> Guard:
+    """Of something that was taken in advance, for the moment `at`, and will not be used. Only the last one can be put
+    back: behind any other somebody has a turn already, and would have it together with whoever came next."""
+    if at + guard.terms.period < guard.full_at - 1e-6:
+        return guard
     return replace(guard, full_at=guard.full_at - weight * guard.terms.period / guard.terms.amount)
 
 
