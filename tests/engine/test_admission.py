@@ -21,6 +21,7 @@ from stepwell.model.batch import Batch, BatchItem
 from stepwell.model.child import TriggerOptions
 from stepwell.model.task import Manifest, QueueDeclaration, TaskDeclaration
 from stepwell.model.trigger import Triggered, TriggerRequest
+from stepwell.services.admitter import Admitter
 from stepwell.storage import queue
 from stepwell.storage.database import Database
 from tests.engine.conftest import make_strict
@@ -211,6 +212,23 @@ async def test_racing_triggers_and_ends_leave_one_under_way(world: World) -> Non
         assert await world.finish(attempt) is None
         await asyncio.gather(*(turns.pass_turns(world.db) for _ in range(3)))
     assert set(ended) == ids
+
+
+async def test_the_service_knows_whether_the_end_of_a_run_is_a_reason_to_look(world: World) -> None:
+    service, rule = Admitter(), SingletonRule("queue")
+    first, second = await ask(world, singleton=rule), await ask(world, singleton=rule)
+    await service.run_once(world.db)
+    assert service.waits
+    await end(world, first.run_id)
+    assert await service.run_once(world.db) == 1
+    assert (service.waits, await world.status(second.run_id)) == (False, "queued")
+
+
+async def test_a_task_on_a_queue_that_another_worker_declared_is_bounded_by_it(world: World) -> None:
+    await world.join("worker-2", Manifest((), (QueueDeclaration("short", max_length=1),)))
+    await world.join("worker-3", Manifest((TaskDeclaration("guest", queue="short", retry=PATIENT),)))
+    outcomes = [(await world.ask(TriggerRequest("guest")))[0] for _ in range(2)]
+    assert [type(outcome) for outcome in outcomes] == [Triggered, QueueFull]
 
 
 # ── unique ───────────────────────────────────────────────────────────────────

@@ -252,3 +252,13 @@ async def test_a_full_queue_raises_queue_full_in_the_client(tenant: Tenant) -> N
         with pytest.raises(QueueFull, match="'short' is full") as refused:
             await client.trigger("bounded")
     assert refused.value.retry_after == 5.0
+
+
+async def test_a_run_that_waits_for_its_turn_reaches_a_worker_when_the_one_before_has_ended(tenant: Tenant) -> None:
+    async with tenant.worker("greet") as worker:
+        ids = [await tenant.trigger("greet", number, singleton={"mode": "queue"}) for number in range(3)]
+        assert [(await tenant.run(run_id))["state"] for run_id in ids[1:]] == ["delayed", "delayed"]
+        for run_id in ids:
+            attempt = await worker.start()
+            assert attempt.run_id == run_id
+            await worker.complete(attempt, b"1")

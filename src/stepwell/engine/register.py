@@ -36,7 +36,7 @@ async def register_worker(db: Database, environment_id: str, hello: Hello) -> Re
         await queue.upsert(tx, environment_id, [(name, *each) for name, each in sorted(queues.items())])
         await queue.bound(tx, environment_id, sorted((each.name, each.max_length) for each in hello.manifest.queues))
         await _check_queues(tx, environment_id, hello.manifest)
-        bounded = {each.name for each in hello.manifest.queues if each.max_length is not None}
+        bounded = await queue.bounded(tx, environment_id)
         tasks = [replace(each, bounded=each.queue_name in bounded) for each in hello.manifest.tasks]
         await task.upsert(tx, environment_id, tasks)
         await schedules.declare(tx, environment_id, schedules.declared_by(hello.manifest.tasks))

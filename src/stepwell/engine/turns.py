@@ -17,6 +17,11 @@ async def pass_turns(db: Database, limit: int = 100) -> int:
     return len(keys)
 
 
+async def anyone_waits(db: Database) -> bool:
+    """Whether there may be a run that waits for its turn."""
+    return await admission.anyone_waits(db, "anyone_waits")
+
+
 async def forget_keys(db: Database, limit: int = 500) -> int:
     """Delete what is known of keys and says nothing any more. How many were looked at."""
     return await admission.forget(db, "forget_keys_alone", limit)

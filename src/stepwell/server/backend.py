@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,15 +16,18 @@ from stepwell.server.gateway import Gateway
 from stepwell.server.hints import Hints
 from stepwell.server.settings import Settings
 from stepwell.server.triggers import Triggers
+from stepwell.services.admitter import Admitter
 from stepwell.services.event_pruner import EventPruner
 from stepwell.services.notices import notice_services
-from stepwell.services.runner import every_service, running
+from stepwell.services.runner import Loop, every_service, running
 from stepwell.services.service import Service
 from stepwell.storage.announcer import Announcer
 from stepwell.storage.database import Database
 from stepwell.storage.event import CHILDREN, READY, RUNS, TOKENS
 from stepwell.storage.migrations import check, migrate
 from stepwell.storage.notify import Listener
+
+_TURN_SECONDS = 0.02  # from the end of a run to the look for whom it makes room
 
 
 @dataclass(slots=True)
@@ -65,7 +68,8 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
         hints = Hints(settings.poll)
         gateway = await stack.enter_async_context(Gateway(db, settings, hints))
         _listen(db.announcer, listener, gateway, hints)
-        await stack.enter_async_context(running(db, settings.sweep, _services(settings)))
+        loops = await stack.enter_async_context(running(db, settings.sweep, _services(settings)))
+        _listen_for_turns(db.announcer, listener, loops)
         triggers = Triggers(db, gateway.offer)
         stack.push_async_callback(triggers.close)
         loop = asyncio.get_running_loop()
@@ -79,6 +83,22 @@ def _services(settings: Settings) -> list[Service]:
         EventPruner(settings.event_retention),
         *notice_services(settings.notices, public_url, settings.notice_lead),
     ]
+
+
+def _listen_for_turns(announcer: Announcer, listener: Listener, loops: Sequence[Loop]) -> None:
+    """The end of a run may be the turn of another. Ends come in swarms: one look serves all of some milliseconds."""
+    [(admitter, loop)] = [(each.service, each) for each in loops if isinstance(each.service, Admitter)]
+    looking: list[asyncio.TimerHandle] = []
+
+    def look() -> None:
+        looking.clear()
+        loop.wake()
+
+    def ended(_: list[str]) -> None:
+        if admitter.waits and not looking:
+            looking.append(asyncio.get_running_loop().call_later(_TURN_SECONDS, look))
+
+    announcer.subscribe(RUNS, ended, listener)
 
 
 def _listen(announcer: Announcer, listener: Listener, gateway: Gateway, hints: Hints) -> None:

@@ -48,6 +48,10 @@ class Loop:
         self._hint = asyncio.Event()
         self._failures = 0
 
+    @property
+    def service(self) -> Service:
+        return self._service
+
     def wake(self) -> None:
         """Look now: a hint came that something may be due."""
         self._hint.set()

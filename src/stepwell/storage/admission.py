@@ -62,6 +62,12 @@ async def next_turns(tx: Tx, limit: int) -> list[tuple[str, Key]]:
     return [(row["environment_id"], (row["task_id"], "singleton", row["key"])) for row in rows]
 
 
+async def anyone_waits(db: Database, name: str) -> bool:
+    """Whether there is a key with runs that may wait for their turn."""
+    rows = await db.read_alone(name, _sql.anyone_waits)
+    return rows[0]["found"]
+
+
 async def lock_one(tx: Tx, environment_id: str, key: Key) -> str | None:
     """Lock one key; its run."""
     return await tx.fetchval(_sql.lock_one, environment_id, *key)

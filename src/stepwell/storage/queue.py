@@ -29,6 +29,11 @@ async def bound(tx: Tx, environment_id: str, lengths: Sequence[tuple[str, int | 
     await tx.execute(_sql.bound, environment_id, *transposed(lengths, 2))
 
 
+async def bounded(tx: Tx, environment_id: str) -> set[str]:
+    """The queues that have a length from which triggers are refused."""
+    return {row["name"] for row in await tx.fetch(_sql.bounded, environment_id)}
+
+
 async def room(tx: Tx, environment_id: str, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Lock those of these queues that have a greatest length; that length, and how many runs are queued now."""
     rows = await tx.fetch(_sql.lock_bounded, environment_id, list(names))

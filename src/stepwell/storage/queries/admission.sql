@@ -63,6 +63,10 @@ FROM admission LEFT JOIN run ON run.id = admission.run_id
 WHERE admission.waiting AND admission.kind = 'singleton' AND (run.id IS NULL OR run.ended_as IS NOT NULL)
 LIMIT $1
 
+-- name: anyone_waits
+-- Whether there is a key with runs that may wait for their turn.
+SELECT EXISTS (SELECT FROM admission WHERE waiting) AS found
+
 -- name: lock_one
 -- Locks one key: its run.
 SELECT run_id FROM admission

@@ -21,6 +21,10 @@ WHERE (queue.kind, queue.concurrency_limit, queue.key_concurrency_limit, queue.r
 UPDATE queue SET max_length = f.max_length FROM unnest($2::text[], $3::integer[]) AS f (name, max_length)
 WHERE queue.environment_id = $1 AND queue.name = f.name AND queue.max_length IS DISTINCT FROM f.max_length
 
+-- name: bounded
+-- The queues that have a length from which triggers are refused.
+SELECT name FROM queue WHERE environment_id = $1 AND max_length IS NOT NULL
+
 -- name: lock_bounded
 -- Locks those of these queues that have a length from which triggers are refused.
 SELECT name, max_length FROM queue
