@@ -96,8 +96,6 @@ async def admit_alike(tx: Tx, environment_id: str, request: TriggerRequest, give
     if isinstance(first, StepwellError) or first.rules or first.bounded:
         return None  # each is asked by itself
     found = declarations.remembered(environment_id, [request.task_id])[request.task_id]
-    if found.declaration.admission is not None or request.options.admission is not None:
-        return None  # what becomes of one depends on its payload, and on those before it
     try:
         for payload in given:
             payloads.check(request.task_id, found, payload, request.payload_type)

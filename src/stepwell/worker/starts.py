@@ -161,8 +161,8 @@ class Starts:
 
     def _hand_out(self) -> None:
         """Who waits though all slots are taken is handed ahead, if its executor is likely to be free soon."""
-        self._handing = False
         self.fill()
+        self._handing = False  # only now: what still waits is no reason to come again at once, and for ever
         if self.executing >= self._settings.slots:
             self._ahead.hand_out(self._waiting)
             self._look_soon()
