@@ -171,7 +171,7 @@ async def test_whether_children_are_under_way_is_one_probe(crowded: World) -> No
 
 
 async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:
-    nothing = [None] * 12
+    nothing = [None] * 13
     for name, statuses, index in (
         ("list", [None, None], "run_newest"),
         ("list", [["completed"], None], "run_newest"),
