@@ -153,4 +153,5 @@ async def test_each_service_can_say_when_it_is_next_needed(world: World) -> None
         "scheduler": 400,
         "token timer": 500,
         "canceler": 3610,
+        "admitter": 0,  # nothing is known: hints and the sweep tell
     }
