@@ -14,7 +14,7 @@ from stepwell.client.version import VERSION
 
 COMMANDS = [
     *(["dev"], ["demo"], ["doctor"], ["trigger"], ["server"], ["worker"]),
-    *(["runs", name] for name in ("list", "show", "logs", "watch", "cancel", "replay", "reschedule")),
+    *(["runs", name] for name in ("list", "show", "logs", "watch", "cancel", "replay", "reschedule", "bump")),
     *(["dead", name] for name in ("list", "groups", "show", "redrive", "discard")),
     *(["queues", name] for name in ("list", "show", "pause", "resume", "override", "reset")),
     *(["db", "migrate"], ["db", "check"]),

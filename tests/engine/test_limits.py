@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stepwell.engine import claim, environments, release
-from stepwell.errors import ApiError
+from stepwell.engine import bump, claim, environments, release
+from stepwell.errors import ApiError, Conflict, NotFound
 from stepwell.model.child import TriggerOptions
 from stepwell.model.rate import Rate
 from stepwell.model.task import Manifest, QueueDeclaration, TaskDeclaration
@@ -190,6 +190,29 @@ async def test_runs_of_one_priority_start_first_in_first_out(world: World) -> No
     assert [attempt.run_id for attempt in await take(world, 3)] + [
         attempt.run_id for attempt in await take(world, 3)
     ] == runs
+
+
+async def test_a_bumped_run_is_the_next_of_its_queue_whatever_its_key(world: World) -> None:
+    await declare(world, concurrency=1)
+    await fill(world, 3)
+    [mine, *_] = await fill(world, 3, "x")
+    [last] = (await fill(world, 3, "y"))[2:]
+    await bump.bump(world.db, world.environment_id, last)
+    [attempt] = await take(world, 1)
+    assert attempt.run_id == last
+    await world.finish(attempt)
+    await bump.bump(world.db, world.environment_id, mine)
+    assert [each.run_id for each in await take(world, 1)] == [mine]
+    assert (await world.kinds(mine))[:2] == ["triggered", "bumped"]
+
+
+async def test_only_a_queued_run_can_be_bumped(world: World) -> None:
+    await declare(world)
+    [run_id] = await fill(world, 1, delay=60.0)
+    with pytest.raises(Conflict, match="delayed"):
+        await bump.bump(world.db, world.environment_id, run_id)
+    with pytest.raises(NotFound):
+        await bump.bump(world.db, world.environment_id, "run_no")
 
 
 # ── fairness ─────────────────────────────────────────────────────────────────

@@ -244,6 +244,19 @@ def reschedule(
     out().print(f"{run} is {detail.state}{until}")
 
 
+@app.command()
+def bump(run: RunId) -> None:
+    """Put a queued run to the front of its queue; limits hold for it as for all."""
+    from stepwell.cli.asking import ask
+    from stepwell.cli.console import out
+    from stepwell.client import exchange
+    from stepwell.protocol.operations import BUMP_RUN
+    from stepwell.protocol.runs import Empty, RunDetail
+
+    detail = ask(lambda client: client.ask(exchange.ask(BUMP_RUN, RunDetail, Empty(), run_id=run)))
+    out().print(f"{run} is at the front of {detail.queue}")
+
+
 def _exit(code: int) -> None:
     if code:
         raise typer.Exit(code)

@@ -186,6 +186,9 @@ class _Story:
     def tell_rescheduled(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(at, "rescheduled", "quiet", "◷", note=f"to {data.get('delayed_until') or 'now'}", order=-8)
 
+    def tell_bumped(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        yield Entry(at, "bumped", "quiet", "○", note="to the front of its queue", order=-8)
+
     def tell_claimed(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         number, kept = int(data.get("attempt") or 1), int(data.get("checkpoints") or 0)
         self._claims.append((at, kept))

@@ -27,6 +27,7 @@ EventKind = Literal[
     "canceled",  # (note?, reason?, by: parent run id when it was canceled with its parent)
     "expired",  # no worker took it within its ttl (ttl)
     "rescheduled",  # (delayed_until)
+    "bumped",  # put to the front of its queue
     "forked",  # another run began from this one's journal (run, seq)
     "redriven",  # taken off the dead letters by a new run (run)
     "discarded",  # taken off the dead letters without one (reason, by?)

@@ -236,6 +236,16 @@ RESCHEDULE_RUN = Operation(
     errors=(_RUN, "run-started"),
     scope="write:runs:{run_id}",
 )
+BUMP_RUN = Operation(
+    name="runs.bump",
+    method="POST",
+    path="/api/v1/runs/{run_id}/bump",
+    summary="Put a queued run to the front of its queue.",
+    request=runs.Empty,
+    response=runs.RunDetail,
+    errors=(_RUN, "run-not-queued"),
+    scope="write:runs:{run_id}",
+)
 GET_RESULT = Operation(
     name="runs.result",
     method="GET",
@@ -813,6 +823,7 @@ OPERATIONS: tuple[Operation, ...] = (
     REPLAY_RUN,
     FORK_RUN,
     RESCHEDULE_RUN,
+    BUMP_RUN,
     GET_RESULT,
     ADD_TAGS,
     GET_METADATA,

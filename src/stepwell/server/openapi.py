@@ -25,6 +25,7 @@ STATUS_OF_CODE = {
     "content-type": "415",
     "run-unfinished": "404",
     "run-started": "409",
+    "run-not-queued": "409",
     "not-dead": "409",
     "schedule-declared": "409",
     "backfill-future": "409",

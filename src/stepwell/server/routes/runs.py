@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from stepwell.codec.payload import TAGGED
-from stepwell.engine import annotate, cancel, observe, replay, reschedule
+from stepwell.engine import annotate, bump, cancel, observe, replay, reschedule
 from stepwell.errors import ApiError, ConfigError, NotFound
 from stepwell.model.lifecycle import is_terminal
 from stepwell.model.run import RunFilter
@@ -137,6 +137,11 @@ async def put_off(call: Call) -> RunDetail:
     return await retrieve(call)
 
 
+async def to_the_front(call: Call) -> RunDetail:
+    await bump.bump(call.backend.db, call.environment_id, call.parameters["run_id"])
+    return await retrieve(call)
+
+
 async def add_tags(call: Call) -> Message:
     tags = tags_of(call.body.tags)
     await annotate.add_tags(call.backend.db, call.environment_id, call.parameters["run_id"], tags)
@@ -202,6 +207,7 @@ HANDLERS = {
     operations.REPLAY_RUN: replay_run,
     operations.FORK_RUN: fork,
     operations.RESCHEDULE_RUN: put_off,
+    operations.BUMP_RUN: to_the_front,
     operations.ADD_TAGS: add_tags,
     operations.GET_METADATA: get_metadata,
     operations.PUT_METADATA: put_metadata,
