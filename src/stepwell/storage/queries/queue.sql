@@ -32,7 +32,8 @@ WHERE environment_id = $1 AND name = ANY($2) AND max_length IS NOT NULL ORDER BY
 
 -- name: lengths
 -- How many runs are queued in these queues. $1 environment, $2 names.
-SELECT name, (SELECT count(*) FROM ready WHERE environment_id = $1 AND queue = name) AS length
+SELECT name, (SELECT count(*) FROM ready WHERE environment_id = $1 AND queue = name AND key IS NULL)
+           + (SELECT count(*) FROM ready WHERE environment_id = $1 AND queue = name AND key IS NOT NULL) AS length
 FROM unnest($2::text[]) AS named (name)
 
 -- name: known
