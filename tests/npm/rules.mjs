@@ -126,6 +126,15 @@ seen.idempotency = {
   otherPayload: other,
 };
 
+// Debounce: triggers with one key, while its run waits, are one run; "trailing" takes the last payload.
+const bounced = (payload, mode) => tasks.trigger("greet", payload, { debounce: { key: `bounce-${mode}`, delay: "1s", mode } });
+const bounces = {};
+for (const mode of ["leading", "trailing"]) {
+  const [one, two] = [await bounced("one", mode), await bounced("two", mode)];
+  bounces[mode] = [one.id === two.id, (await ended(one.id)).output];
+}
+seen.debounce = bounces;
+
 // Schedules with a window, which delays each tick by a stable amount; one with an interval is listed too.
 const made = [];
 for (const [name, window] of [["share", "30%"], ["hours", "2h"], ["capped", "30m"], ["plain", undefined]]) {

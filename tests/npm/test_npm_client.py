@@ -254,6 +254,7 @@ async def test_the_npm_client_rules_queues_schedules_and_what_a_trigger_may_say(
         "nothingToReset": 404,
         "otherPayload": [409, "ConflictError"],
     }
+    assert seen["debounce"] == {"leading": [True, "one"], "trailing": [True, "two"]}
     assert seen["windows"] == {
         "kept": ["30%", "2h", "30m", None],
         "within": [True, True, True, True],
