@@ -171,7 +171,7 @@ async def test_whether_children_are_under_way_is_one_probe(crowded: World) -> No
 
 
 async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:
-    nothing = [None] * 13
+    nothing = [None] * 12
     for name, statuses, index in (
         ("list", [None, None], "run_newest"),
         ("list", [["completed"], None], "run_newest"),
@@ -179,7 +179,7 @@ async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:
         ("list_living", [["queued"], ["queued"]], "ready_pkey"),
         ("list_living", [["executing"], ["executing"]], "run_pkey"),
     ):
-        arguments = (crowded.environment_id, *statuses, *nothing, 20)
+        arguments = (crowded.environment_id, *statuses, *nothing, 20, None)
         plan = await explain_list(crowded.db, name, *arguments)
         assert "Seq Scan on run " not in plan
         assert "Seq Scan on ready" not in plan
