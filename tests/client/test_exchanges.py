@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.client import fleet, runs, triggering
+from stepwell.client import queues, runs, triggering
 from stepwell.client.exchange import Call, Exchange, Reply
 from stepwell.client.retrying import TRIES, delay_after_reply, delay_after_silence
 from stepwell.client.specs import spec_of
@@ -319,11 +319,15 @@ def test_a_fork_sends_checkpoint_payload_and_changes_as_plain_json() -> None:
 def test_queues_are_read_to_the_last_page() -> None:
     def page(number: int) -> Reply:
         queue = {"id": f"q{number}", "name": "q", "type": "custom", "running": 0, "queued": 0, "paused": False}
+        limits = {"limits": {}, "declared": {}, "overrides": {}}
+        unset = dict.fromkeys(("current", "base", "override", "overriddenAt", "overriddenBy"))
         numbers = {"currentPage": number, "totalPages": 2, "count": 2}
-        return reply({"data": [{**queue, "concurrencyLimit": None}], "pagination": numbers})
+        return reply(
+            {"data": [{**queue, **limits, "concurrencyLimit": None, "concurrency": unset}], "pagination": numbers}
+        )
 
-    calls, queues = carried_out(fleet.list_queues(), page(1), page(2))
-    assert [queue.id for queue in queues] == ["q1", "q2"]
+    calls, found = carried_out(queues.list_queues(), page(1), page(2))
+    assert [queue.id for queue in found] == ["q1", "q2"]
     assert [call.url for call in calls] == ["/api/v1/queues?page=1&perPage=100", "/api/v1/queues?page=2&perPage=100"]
 
 

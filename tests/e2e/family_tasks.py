@@ -36,7 +36,7 @@ async def as_they_end(count: int) -> list[int]:
     return found
 
 
-@task(id="sleeper")
+@task(id="sleeping-member")
 async def sleeper() -> None:
     await asyncio.sleep(3600)
 

@@ -25,6 +25,7 @@ import msgspec
 from stepwell.engine import (
     annotate,
     batches,
+    bump,
     cancel,
     dead,
     environments,
@@ -187,6 +188,11 @@ async def delayed(life: Life) -> None:
 async def promoted(life: Life) -> None:
     await life.world.delays_end()
     await promote.promote_due(life.db)
+    await life.expect("later", "queued")
+
+
+async def bumped(life: Life) -> None:
+    await bump.bump(life.db, life.world.environment_id, life.known["later"])
     await life.expect("later", "queued")
 
 
@@ -466,7 +472,7 @@ CHAPTERS: tuple[Chapter, ...] = (
         lambda life: life.claim("limited"),
         lambda life: finished(life, "limited", output=b"4"),
     ),
-    (lambda life: life.say_hello(), delayed, promoted, expired),
+    (lambda life: life.say_hello(), delayed, promoted, bumped, expired),
     (lambda life: life.say_hello(), batched, canceled),
     (
         lambda life: life.say_hello(),

@@ -34,6 +34,17 @@ BODIES = {
     operations.ADD_TAGS: {"tags": ["x"]},
     operations.CREATE_PUBLIC_TOKEN: {"scopes": ["read:runs"]},
     operations.PUT_METADATA: {"metadata": {"a": 1}},
+    operations.SEND_SIGNAL: {"name": "said"},
+    operations.SEND_UPDATE: {"name": "asked"},
+    operations.SEND_INPUT: {"data": 1},
+    operations.SEND_EVENTS: {"name": "order.paid", "data": {}},
+    operations.RESET_KEY: {"taskIdentifier": "greet"},
+    operations.PAUSE_QUEUE: {"action": "pause"},
+    operations.PAUSE_TASK: {"action": "pause"},
+    operations.PAUSE_ENVIRONMENT: {"action": "resume"},
+    operations.OVERRIDE_CONCURRENCY: {"concurrencyLimit": 1},
+    operations.OVERRIDE_QUEUE: {"concurrency": 1},
+    operations.DISCARD: {"reason": "known"},
 }
 
 
@@ -45,11 +56,14 @@ class Things:
     batch_id: str
     schedule_id: str
     token_id: str
+    event_id: str
+    update_id: str
 
     def parameters(self, operation: Operation) -> dict[str, str]:
         every = {"run_id": self.run_id, "batch_id": self.batch_id, "schedule_id": self.schedule_id}
         every |= {"task_id": "greet", "token_id": self.token_id, "signature": "0" * 64}
-        every |= {"kind": "semaphore", "name": "gpu"}
+        every |= {"kind": "semaphore", "name": "gpu", "queue": "task/greet", "group": "0" * 16, "key": "once"}
+        every |= {"event_id": self.event_id, "update_id": self.update_id, "stream_id": "said"}
         return {name: every[name] for name in operation.parameters}
 
 
@@ -60,7 +74,10 @@ async def things(tenant: Tenant) -> Things:
         batch = await tenant.http.post("/api/v3/batches", json={"runCount": 1})
         schedule = await tenant.http.post("/api/v1/schedules", json={"task": "greet", "every": "1d"})
         token = await tenant.http.post("/api/v1/waitpoints/tokens", json={"title": "?"})
-        return Things(run_id, batch.json()["id"], schedule.json()["id"], token.json()["id"])
+        update = await tenant.http.post(f"/api/v1/runs/{run_id}/updates?wait=0", json={"name": "asked"})
+        event = await tenant.http.post("/api/v1/events", json={"name": "order.paid", "data": {}})
+        made = [answer.json()["id"] for answer in (batch, schedule, token)]
+        return Things(run_id, *made, event.json()["data"][0]["id"], update.json()["id"])
 
 
 async def call(http: httpx.AsyncClient, operation: Operation, things: Things, key: str | None) -> httpx.Response:
@@ -105,7 +122,7 @@ async def test_another_environments_key_finds_nothing_of_ours(
     stranger = await make_tenant()
     answer = await call(stranger.http, operation, things, stranger.key)
     if operation.parameters:
-        unknown = Things(new_id("run"), new_id("batch"), new_id("sched"), new_id("waitpoint"))
+        unknown = Things(*map(new_id, ("run", "batch", "sched", "waitpoint", "event", "update")))
         expected = await call(stranger.http, operation, unknown, stranger.key)
         assert answer.status_code == expected.status_code == 404, answer.text
         assert answer.json()["code"] == expected.json()["code"]
@@ -147,7 +164,7 @@ async def test_a_valid_key_may_do_everything_in_its_environment(
 
 @pytest.mark.parametrize("operation", OPEN, ids=[o.name for o in OPEN])
 async def test_what_is_open_names_nothing_of_any_environment(tenant: Tenant, operation: Operation) -> None:
-    answer = await call(tenant.http, operation, Things("", "", "", new_id("waitpoint")), None)
+    answer = await call(tenant.http, operation, Things("", "", "", new_id("waitpoint"), "", ""), None)
     assert answer.status_code == (200 if operation is not operations.CALLBACK_TOKEN else 401)
     assert tenant.environment.id not in answer.text
     assert tenant.environment.slug not in answer.text

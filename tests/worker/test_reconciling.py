@@ -65,8 +65,8 @@ async def test_what_a_lost_claim_leased_comes_back_by_the_next_heartbeat(make_st
                    WHERE id = $1 RETURNING *), tried AS (
                    INSERT INTO attempt (run_id, number, worker_id, started_at)
                    SELECT id, 1, worker_id, now() FROM taken)
-               INSERT INTO lease (run_id, environment_id, queue, worker_id, epoch, claimed_at, expires_at)
-               SELECT id, environment_id, queue, worker_id, 1, now(), now() + interval '60 s' FROM taken
+               INSERT INTO lease (run_id, environment_id, queue, task_id, worker_id, epoch, claimed_at, expires_at)
+               SELECT id, environment_id, queue, task_id, worker_id, 1, now(), now() + interval '60 s' FROM taken
             """,
             lost.id,
         )
