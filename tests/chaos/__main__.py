@@ -15,7 +15,10 @@ from stepwell.storage.migrations import migrate
 from tests.chaos import checker
 from tests.chaos.harness import Chaos, Plan
 from tests.chaos.system import System
+from tests.chaos.workload import CHILDREN, STEPS_OF_CHILD
 
+FEWEST_STEPS = CHILDREN * STEPS_OF_CHILD
+"""Those that a family's children do for it."""
 KINDS = ("executor", "executor", "executor", "worker", "server", "postgres", "freeze")
 
 
@@ -61,7 +64,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--kinds", nargs="+", default=KINDS, choices=sorted(set(KINDS)), help="of faults, as often as named"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.steps < FEWEST_STEPS:
+        parser.error(f"--steps {arguments.steps}: {FEWEST_STEPS} at least, which are those of a family's children")
+    return arguments
 
 
 if __name__ == "__main__":
