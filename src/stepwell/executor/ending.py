@@ -81,7 +81,9 @@ async def _after_failure(attempt: Attempt, error: Exception) -> None:
     if attempt.not_undone is not None:
         return  # there is nothing to go back to
     if marker is not None and not outcome.no_retry and attempt.leave_replay():
-        await turn(attempt, attempt.post(marker))
+        noted = attempt.post(marker)
+        attempt.mailbox.seal()
+        await turn(attempt, noted)
 
 
 @transparent

@@ -39,6 +39,8 @@ class Mailbox:
         self._attempt = attempt
         self._on_fatal = on_fatal
         self._completed: deque[Record] = deque()
+        self._late: deque[Record] = deque()  # came behind what is to be the last entry
+        self._sealed = False
         self._one_by_one = False
         self.stored: deque[Record] = deque()
         self.writing = False
@@ -78,11 +80,20 @@ class Mailbox:
             self.stored.append(record)
 
     def post(self, record: Record) -> None:
-        self._completed.append(record)
+        late = self._sealed and not record.key.startswith("!")
+        (self._late if late else self._completed).append(record)
         self._attempt.kick()
+
+    def seal(self) -> None:
+        """What comes from now on is not stored: the attempt has noted what it failed by, and the next one reads what
+        stands behind that as its own."""
+        self._sealed = True
 
     def flush(self) -> None:
         """Begin to store all that has completed, unless a write is under way."""
+        if self._attempt.unjournaled:
+            self._completed += self._late
+            self._late.clear()
         if self.writing or not self._completed:
             return
         if self._attempt.unjournaled:
