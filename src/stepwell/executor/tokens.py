@@ -175,6 +175,7 @@ class Tokens:
         """Nobody waits for it any more."""
         awaited = self._awaited.pop(key, None)
         if awaited is not None:
+            self._forget_asked(awaited.token)
             record = self._record(key, awaited)
             record.set_canceled()
             record.given_up = awaited.token if awaited.message else None
@@ -182,7 +183,14 @@ class Tokens:
 
     def forget(self, key: str) -> None:
         """The step that waited for it waits no more."""
-        self._awaited.pop(key, None)
+        awaited = self._awaited.pop(key, None)
+        if awaited is not None:
+            self._forget_asked(awaited.token)
+
+    def _forget_asked(self, token: str) -> None:
+        """Whoever waits for it again asks again: nobody may be listening by then."""
+        if token not in self.awaited:
+            self._asked.discard(token)
 
     def _record(self, key: str, awaited: _Awaited) -> Record:
         record = Record(key, "answer", "value", site=awaited.site, nested=awaited.nested)

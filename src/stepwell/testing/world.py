@@ -136,6 +136,11 @@ class TestPort:
         assert self.attempt is not None
         self._world.later(self._world.tokens.tell(self.attempt, token_ids))
 
+    def ask_link(self, token_id: str) -> None:
+        if self.attempt is not None:
+            url = f"https://stepwell.invalid/tokens/{token_id}"
+            self._world.loop.call_soon_outside(self.attempt.link_found, token_id, url)
+
     def undoing(self) -> None:
         pass  # nothing here would end it meanwhile
 
@@ -169,6 +174,8 @@ class World:
         attempt = Attempt(self.loop, Runnable(run.task), args, kwargs, self._start(run), port, self._options())
         port.attempt = attempt
         outcome = await attempt.run()
+        if isinstance(outcome, Discarded) and die_after is not None:
+            self._stand_at(run.journal)
         run.lives.append(Life(outcome, list(attempt.executed), port.logs))
         return outcome
 
@@ -281,11 +288,15 @@ class World:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    def _stand_at(self, journal: Sequence[Checkpoint]) -> None:
+        """It died and came back in no time, whatever the clock was moved to while it was dying."""
+        self.clock.set_to(journal[-1].at if journal else STARTED_AT)
+
     def copy(self, run: Run, entries: int) -> Run:
         """The same run as it was when it had so many entries, in this world."""
         journal = run.journal[:entries]
         self.tokens.forget_but(run.id, {entry.key: entry.outcome for entry in journal})
-        self.clock.set_to(journal[-1].at if journal else STARTED_AT)  # it died and came back in no time
+        self._stand_at(journal)
         attempt = max((entry.attempt for entry in journal), default=1)
         permits = [change for change in run.permits if change[0] < entries]
         self.permits = Permits.after(run.id, permits)
