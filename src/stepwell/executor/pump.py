@@ -25,6 +25,7 @@ from stepwell.model.checkpoint import REQUESTS, Checkpoint
 
 if TYPE_CHECKING:
     from stepwell.executor.attempt import Attempt
+    from stepwell.executor.futures import DurableTask
     from stepwell.executor.work import Work
 
 
@@ -58,6 +59,7 @@ class Pump:
         self.turning = False  # pumping, or settling after it
         self._controls: deque[Callable[[], object]] = deque()
         self._deferred: list[Delivery] = []
+        self._late_requests: deque[tuple[DurableTask, Any]] = deque()
         self._live = False
         self._ordinal = first_ordinal(run_id)
 
@@ -173,6 +175,13 @@ class Pump:
             handle = ready.popleft()
             if not handle.cancelled():
                 handle._run()  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+                while self._late_requests:
+                    _cancel_again(*self._late_requests.popleft())
+
+    def cancel_at_next_await(self, task: DurableTask, message: Any) -> None:
+        """A request to cancel came while the outcome was there already: as in plain asyncio it hits the next await,
+        unless whoever made it has taken it back by then. So does a timeout whose block ended in time."""
+        self._late_requests.append((task, message))
 
     def _deliver_next(self: Attempt) -> bool:  # type: ignore[misc]
         if not self.permits.ready():
@@ -368,3 +377,10 @@ class Pump:
     def context(self) -> contextvars.Context:
         """For the run's own lines: nothing of who started the attempt."""
         return contextvars.Context()
+
+
+def _cancel_again(task: DurableTask, message: Any) -> None:
+    """As soon as it awaits something. Python before 3.13 would not forget a request that was taken back."""
+    if not task.done() and task.cancelling():
+        asyncio.Task[Any].cancel(task, message)
+        task.uncancel()  # the request was counted when it came

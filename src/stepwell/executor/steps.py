@@ -132,14 +132,8 @@ async def turn(attempt: Attempt, delivery: Delivery, origin: int | None = None) 
         if record.error is not None:
             attempt.origins.remember(record.error, record.seq if origin is None else origin)
         if len(delivery.requests) > delivery.noted(record):
-            _cancel_at_next_await(task, delivery.requests[-1])
+            attempt.cancel_at_next_await(task, delivery.requests[-1])
     return record
-
-
-def _cancel_at_next_await(task: DurableTask, message: Any) -> None:
-    """A request to cancel came while the outcome was there already: as in plain asyncio it hits the next await."""
-    asyncio.Task[Any].cancel(task, message)
-    task.uncancel()  # the request was counted when it came
 
 
 def write_back_arguments(record: Record, work: Work) -> None:
