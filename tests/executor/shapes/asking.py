@@ -101,6 +101,47 @@ async def a_timeout_around_a_token() -> Any:
     return told
 
 
+@task
+async def timeouts_that_do_not_expire() -> Any:
+    """An answer within the time, two of them within one time, and what follows is not canceled."""
+    told: list[Any] = []
+    async with asyncio.timeout(3600):
+        told.append((await token(title="quick")).approved)
+        told.append(await fetch(1))
+    told.append((await asyncio.wait_for(token(title="no", timeout="3d"), 60)).approved)
+    async with asyncio.timeout(3600) as deadline:
+        answers = await asyncio.gather(token(title="x"), token(title="no"))
+        deadline.reschedule(None)
+    told += [each.approved for each in answers]
+    await sleep("2h")
+    return [told, await fetch(2)]
+
+
+@task
+async def a_timeout_around_several_tokens() -> Any:
+    """One of them is answered, the others are given up; a handle is waited for again."""
+    told: list[Any] = []
+    later = await create_token(title="nobody", timeout="2d")
+
+    async def asks(title: str) -> None:
+        told.append([title, (await token(title=title, timeout="3d")).approved])
+
+    try:
+        async with asyncio.timeout(3600), asyncio.TaskGroup() as group:
+            group.create_task(asks("quick"))
+            group.create_task(asks("nobody"))
+            group.create_task(later.wait())
+    except TimeoutError:
+        told.append("timeout")
+    told.append(await fetch(3))
+    try:
+        await asyncio.wait_for(later, 60)
+    except TimeoutError:
+        told.append("again")
+    told.append(await later.wait(default="never"))
+    return told
+
+
 async def helper_that_asks() -> Any:
     answer = await token(title="inside a step")
     return answer.approved
@@ -134,6 +175,8 @@ ALL = [
     one_shots_in_a_gather,
     the_first_of_three,
     a_timeout_around_a_token,
+    timeouts_that_do_not_expire,
+    a_timeout_around_several_tokens,
     a_token_inside_a_step,
     a_def_task_that_asks,
 ]

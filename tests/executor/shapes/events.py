@@ -85,6 +85,22 @@ async def a_timeout_around_an_event() -> Any:
     return told
 
 
+@task
+async def an_event_within_its_time() -> Any:
+    told: list[Any] = []
+    async with asyncio.timeout(3600):
+        told.append((await event("paid", timeout="3d")).data["amount"])
+    told.append((await asyncio.wait_for(event("paid"), 60)).data["amount"])
+    try:
+        async with asyncio.timeout(60):
+            told.append([each.data for each in await asyncio.gather(event("shipped"), event("never", timeout="3d"))])
+    except TimeoutError:
+        told.append("timeout")
+    await sleep("2h")
+    told.append(await fetch(5))
+    return told
+
+
 async def helper_that_listens() -> Any:
     return (await event("paid", match={"order.id": 2})).data["amount"]
 
@@ -115,6 +131,7 @@ ALL = [
     events_in_a_gather,
     the_first_of_two_events,
     a_timeout_around_an_event,
+    an_event_within_its_time,
     an_event_inside_a_step,
     a_def_task_that_listens,
 ]

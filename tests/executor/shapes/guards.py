@@ -64,6 +64,41 @@ async def a_timeout_while_waiting_for_a_slot() -> Any:
 
 
 @task
+async def a_slot_within_its_time() -> Any:
+    told: list[Any] = []
+    async with asyncio.timeout(3600):
+        async with single:
+            told.append(await fetch(1))
+        async with gpu, single:
+            told.append(await fetch(2))
+    await sleep("2h")
+    async with single:
+        told.append(await fetch(3))
+    return told
+
+
+@task
+async def a_timeout_inside_a_semaphore() -> Any:
+    """Each time over inside gives the slot back."""
+    told: list[Any] = []
+    for seconds in (30, 7200):
+        try:
+            async with single, asyncio.timeout(seconds):
+                told.append(await fetch(seconds))
+                await sleep("1d")
+        except TimeoutError:
+            told.append("timeout")
+    try:
+        async with asyncio.timeout(60), gpu:
+            async with single:
+                await sleep("1h")
+    except TimeoutError:
+        told.append("both")
+    async with gpu, single:
+        return [told, await fetch(9)]
+
+
+@task
 async def it_sleeps_inside_a_semaphore() -> Any:
     async with single:
         await fetch(1)
@@ -147,6 +182,8 @@ ALL = [
     a_semaphore_around_steps,
     branches_share_a_semaphore,
     a_timeout_while_waiting_for_a_slot,
+    a_slot_within_its_time,
+    a_timeout_inside_a_semaphore,
     it_sleeps_inside_a_semaphore,
     a_retry_takes_its_slot_again,
     branches_fail_inside_a_semaphore,

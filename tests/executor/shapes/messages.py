@@ -74,6 +74,40 @@ async def a_receive_that_is_given_up() -> Any:
 
 
 @task
+async def a_receive_within_its_time() -> Any:
+    told: list[Any] = []
+    async with asyncio.timeout(3600):
+        told.append((await inbox("chat").receive()).data)
+    try:
+        await asyncio.wait_for(inbox("nothing").receive(timeout="3d"), 60)
+    except TimeoutError:
+        told.append("timeout")
+    told.append((await asyncio.wait_for(inbox("chat").receive(), 60)).data)
+    try:
+        async with asyncio.timeout(60):
+            async for message in inbox("chat"):
+                seen = await fetch(1)
+                told.append([message.data, seen])
+    except TimeoutError:
+        told.append("no more")
+    await sleep("2h")
+    return [told, await fetch(2)]
+
+
+@task
+async def updates_within_a_time() -> Any:
+    told: list[Any] = []
+    try:
+        async with asyncio.timeout(3600):
+            async for request in updates("limit"):
+                await request.accept(len(told))
+                told.append(await fetch(len(told)))
+    except TimeoutError:
+        told.append("timeout")
+    return told
+
+
+@task
 async def updates_that_are_answered() -> Any:
     told: list[Any] = []
     limit = 10
@@ -125,6 +159,8 @@ ALL = [
     one_at_a_time,
     an_inbox_beside_other_work,
     a_receive_that_is_given_up,
+    a_receive_within_its_time,
+    updates_within_a_time,
     updates_that_are_answered,
     updates_until_it_is_late,
     an_inbox_inside_a_step,

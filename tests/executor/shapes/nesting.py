@@ -84,6 +84,48 @@ async def named_checkpoints_of_a_growing_list() -> Any:
     return len(messages)
 
 
+@task(id="nesting-dozing-child")
+async def dozing_child(days: int) -> int:
+    await sleep(days * 86_400)
+    return days
+
+
+@task
+async def timeouts_around_children() -> Any:
+    told: list[Any] = []
+    try:
+        async with asyncio.timeout(3600):
+            told.append(await dozing_child.trigger_and_wait(days=3))
+    except TimeoutError:
+        told.append("timeout")
+    try:
+        told.append(await asyncio.wait_for(dozing_child.map([{"days": n} for n in (1, 2)]), 60))
+    except TimeoutError:
+        told.append("timeout")
+    try:
+        async with asyncio.timeout(3600), asyncio.TaskGroup() as group:
+            group.create_task(dozing_child.trigger_and_wait(days=4))
+            told.append(await child.trigger_and_wait(n=5))
+    except TimeoutError:
+        told.append("timeout")
+    async with asyncio.timeout(10 * 86_400):
+        told.append(await child.trigger_and_wait(n=6))
+    await sleep("20d")
+    return [told, await fetch(1)]
+
+
+@task
+async def children_as_they_end_within_a_time() -> Any:
+    told: list[Any] = []
+    try:
+        async with asyncio.timeout(3600):
+            async for place, output in dozing_child.as_completed([{"days": n} for n in (2, 1, 0)], limit=2):
+                told.append([place, output])
+    except TimeoutError:
+        told.append("timeout")
+    return [told, await fetch(2)]
+
+
 ALL = [
     a_helper_with_steps_of_its_own,
     helpers_with_steps_in_branches,
@@ -91,5 +133,9 @@ ALL = [
     children_in_branches,
     a_child_that_fails,
     a_child_inside_a_step,
+    timeouts_around_children,
+    children_as_they_end_within_a_time,
     named_checkpoints_of_a_growing_list,
 ]
+
+RACING = {timeouts_around_children, children_as_they_end_within_a_time}  # children have clocks of their own to move
