@@ -46,6 +46,7 @@ class RunHandle(Generic[R]):
 
         Raises:
             RunFailed: it ended without an output. TimeoutError: it had not ended within `timeout`; it goes on.
+            ConfigError (waits-for-itself): asked by the run's own code; or, without a `timeout`, by a run below it.
         """
         return await self._api().runs.result(self.id, timeout)
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypedDict, TypeVar, cast
 
 import msgspec
 
+from stepwell.client.caller import Caller, caller, waits_for_ancestor, waits_for_itself
 from stepwell.client.exchange import Exchange, Reply, ask, call, raise_for_refusal, read
 from stepwell.client.options import Duration
 from stepwell.client.outcomes import failure_of, outcome_of, output_of
@@ -15,6 +16,7 @@ from stepwell.codec.payload import JSON, TAGGED, Packet, plain_bytes
 from stepwell.codec.values import dumps
 from stepwell.codec.walk import SAFE_INTEGER
 from stepwell.errors import NotFound
+from stepwell.model.lifecycle import is_terminal
 from stepwell.primitives.duration import seconds
 from stepwell.protocol import operations
 from stepwell.protocol.operations import Operation
@@ -107,7 +109,9 @@ def result(run_id: str, timeout: float | None, clock: Callable[[], float] = time
 
     Raises:
         RunFailed: it ended without one. TimeoutError: it had not ended after `timeout` seconds; it goes on.
+        ConfigError (waits-for-itself): the run whose code asks is this one, or would wait for ever for one above it.
     """
+    yield from _check_caller(run_id, timeout)
     begun, pause = clock(), 0.0
     while True:
         left = None if timeout is None else max(0.0, timeout - (clock() - begun))
@@ -126,6 +130,37 @@ def result(run_id: str, timeout: float | None, clock: Callable[[], float] = time
         if timeout is not None and clock() - begun >= timeout:
             raise TimeoutError(f"run {run_id} had not ended after {timeout:g} s; it goes on")
         pause = 0.0 if clock() - asked >= min(hold, 1.0) else AGAIN
+
+
+def _check_caller(run_id: str, timeout: float | None) -> Exchange[None]:
+    """A wait for a run above ends, where it has a time-out; the one for itself is a mistake all the same."""
+    ask_caller = caller.get()
+    here = ask_caller() if ask_caller is not None else None
+    if here is not None and here.run_id == run_id:
+        raise waits_for_itself(run_id)
+    if here is not None and timeout is None and (yield from _is_above(run_id, here)):
+        raise waits_for_ancestor(here.run_id, run_id)
+
+
+def _is_above(run_id: str, here: Caller) -> Exchange[bool]:
+    """Whether the run is an ancestor, and has not ended. The server is asked where the caller alone cannot tell."""
+    known = (here.parent_id, here.root_id)
+    if here.parent_id is None or (run_id not in known and here.parent_id == here.root_id):
+        return False
+    try:
+        wanted = yield from retrieve(run_id)
+        root = wanted.related_runs.root
+        if is_terminal(wanted.state) or (root.id if root else wanted.id) != here.root_id:
+            return False
+        if run_id in known:
+            return True
+        above: str | None = here.parent_id
+        while above is not None and above != run_id:
+            run = yield from retrieve(above)
+            above = run.related_runs.parent.id if run.related_runs.parent and run.depth > wanted.depth else None
+    except NotFound:
+        return False  # of another environment, or gone: the wait itself says so
+    return above == run_id
 
 
 def raw(payload: Any) -> msgspec.Raw:

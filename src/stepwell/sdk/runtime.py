@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from stepwell.client.caller import Caller, caller
 from stepwell.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -184,6 +185,11 @@ def current() -> Runtime | None:
 def enter(runtime: Runtime | None) -> None:
     """Called by the executor in the context of a run's code, before its first line."""
     _current.set(runtime)
+    caller.set(None if runtime is None else lambda: _caller(runtime.run))
+
+
+def _caller(run: RunInfo) -> Caller:
+    return Caller(run.id, run.parent_id, run.root_id)
 
 
 # Rewrites an async function so that its awaits are checkpoints (`kind` is "task" or "durable"). Outside an executor
