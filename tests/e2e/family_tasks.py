@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwell import Retry, queue, sync, task
-from stepwell.errors import RunFailed
+from stepwell import Retry, ctx, queue, step, sync, task
+from stepwell.client import Stepwell
+from stepwell.errors import ConfigError, RunFailed
 
 narrow = queue("narrow", concurrency=1)
 FAILING = tuple(range(7, 500, 50))
@@ -65,3 +66,62 @@ async def trunk() -> list[str]:
 @task(id="blocking-trunk", queue=narrow)
 def blocking_trunk() -> list[str]:
     return sync.map(branch, [{}] * 2)
+
+
+@task(id="much", retry=Retry(max_attempts=1))
+async def much(n: int, size: int) -> str:
+    return f"{n}:".ljust(size, "x")
+
+
+@task(id="much-of-many")
+async def much_of_many(count: int, size: int) -> list[int]:
+    """Whose output is at which place, and how long all of them are."""
+    found = await much.map([{"n": n, "size": size} for n in range(count)])
+    assert all(len(each) == size for each in found)
+    return [int(each.partition(":")[0]) for each in found]
+
+
+@task(id="much-as-it-comes")
+async def much_as_it_comes(count: int, size: int) -> int:
+    told = 0
+    async for _, each in much.as_completed([{"n": n, "size": size} for n in range(count)]):
+        told += len(each)
+    return told
+
+
+@step
+async def result_of(url: str, key: str, run_id: str, timeout: float | None) -> str:
+    async with Stepwell(url, key) as client:
+        return str(await client.handle(run_id).result(timeout))
+
+
+@task(id="waits-above", retry=Retry(max_attempts=1))
+async def waits_above(url: str, key: str, depth: int, above: list[str]) -> list[str]:
+    """At the end of a chain of waiting parents: what comes of waiting for each run of the chain, from the root on."""
+    chain = [*above, ctx.run.id]
+    if depth:
+        return await waits_above.trigger_and_wait(url=url, key=key, depth=depth - 1, above=chain)
+    told: list[str] = []
+    for run_id in chain:
+        try:
+            told.append(await result_of(url, key, run_id, None))
+        except ConfigError as error:
+            told.append(error.code)
+    try:
+        await result_of(url, key, chain[0], 0.2)
+    except TimeoutError:
+        told.append("timeout")
+    return told
+
+
+@task(id="waits-for-who-ended", retry=Retry(max_attempts=1))
+async def waits_for_who_ended(url: str, key: str) -> str:
+    assert ctx.run.parent_id is not None
+    first = await result_of(url, key, ctx.run.parent_id, 30)
+    return first + await result_of(url, key, ctx.run.parent_id, None)
+
+
+@task(id="ends-before-its-child")
+async def ends_before_its_child(url: str, key: str) -> str:
+    child = await waits_for_who_ended.trigger(url=url, key=key)
+    return child.id

@@ -81,3 +81,36 @@ async def test_a_parent_that_waits_for_children_in_its_own_full_queue_holds_no_s
     assert told == [["branch of leaf"] * count for count in (3, 2, 3)]
     overlapping = await stack.value("SELECT count(*) FROM lease")
     assert overlapping == 0
+
+
+async def test_a_run_that_would_wait_for_itself_or_for_one_above_is_told_so_at_that_await(stack: Stack) -> None:
+    async with stack.client() as client:
+        payload = {"url": stack.server.url, "key": stack.key, "depth": 3, "above": []}
+        run = (await client.trigger("waits-above", payload)).id
+        assert await completed(client, run, 60) == ["waits-for-itself"] * 4 + ["timeout"]
+
+
+async def test_a_child_may_wait_for_its_parent_that_does_not_wait_for_it(stack: Stack) -> None:
+    async with stack.client() as client:
+        payload = {"url": stack.server.url, "key": stack.key}
+        child = await completed(client, (await client.trigger("ends-before-its-child", payload)).id, 60)
+        assert await completed(client, child, 60) == child + child
+
+
+@pytest.mark.timeout(120)
+async def test_outputs_that_fill_several_pages_come_in_their_order(stack: Stack) -> None:
+    async with stack.client() as client:
+        run = (await client.trigger("much-of-many", {"count": 40, "size": 100_000})).id
+        assert await completed(client, run, 100) == list(range(40))
+
+
+@pytest.mark.timeout(120)
+async def test_outputs_too_large_for_one_list_are_refused_and_can_be_taken_one_by_one(stack: Stack) -> None:
+    async with stack.client() as client:
+        many = {"count": 30, "size": 700_000}
+        refused = await ended(client, (await client.trigger("much-of-many", many)).id, 100)
+        assert refused.error is not None
+        assert "cannot be one checkpoint" in refused.error.message
+        assert "as_completed" in (refused.error.stack_trace or "")
+        taken = (await client.trigger("much-as-it-comes", many)).id
+        assert await completed(client, taken, 100) == 30 * 700_000

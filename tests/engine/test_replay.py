@@ -132,7 +132,7 @@ async def test_children_in_the_copied_part_are_not_triggered_again(world: World)
         await world.finish(attempt, output=b"1")
     asked = [(run_id, "/|map#0") for run_id in (parent.run_id, forked.run_id, again.run_id)]
     ended = await observe.ended_children(world.db, asked)
-    assert [[each.run_id for each in ended[place]] for place in asked] == [[a.run_id for a in attempts]] * 3
+    assert [[each.run_id for each in ended[place].outcomes] for place in asked] == [[a.run_id for a in attempts]] * 3
 
 
 @pytest.mark.parametrize("choice", [5, "99", "nothing", "/|fetch#7"])

@@ -11,6 +11,7 @@ from stepwell.engine import cancel, observe, replay, wake
 from stepwell.engine.finish import finish
 from stepwell.engine.suspend import suspend
 from stepwell.errors import CheckpointError, LeaseLost
+from stepwell.model.child import ChildPage
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import Finish, StartAttempt, Suspend
 from tests.engine.world import FAILURE, World, spawn
@@ -60,7 +61,7 @@ async def test_a_wait_for_children_that_were_never_spawned_is_over_at_once(world
     await world.suspend(attempt, FOR_CHILDREN)
     assert await world.status(attempt.run_id) == "queued"
     asked = [(attempt.run_id, KEY)]
-    assert await observe.ended_children(world.db, asked) == {asked[0]: []}
+    assert await observe.ended_children(world.db, asked) == {asked[0]: ChildPage([])}
 
 
 async def test_the_last_child_wakes_its_parent_in_its_own_transaction(world: World) -> None:
@@ -78,7 +79,7 @@ async def test_outcomes_come_in_the_order_of_spawning_when_all_have_ended(world:
     for child in reversed(children):
         assert await observe.ended_children(world.db, [asked]) == {}
         await world.finish(child, output=child.run_id.encode())
-    outcomes = (await observe.ended_children(world.db, [asked]))[asked]
+    outcomes = (await observe.ended_children(world.db, [asked]))[asked].outcomes
     assert [each.output for each in outcomes] == [child.run_id.encode() for child in children]
 
 
@@ -161,7 +162,7 @@ async def test_a_fork_waits_for_the_children_that_it_adopted(world: World) -> No
     await world.finish(child, output=b"7")
     assert await world.status(copy.run_id) == "queued"
     asked = (copy.run_id, KEY)
-    assert [each.output for each in (await observe.ended_children(world.db, [asked]))[asked]] == [b"7"]
+    assert [each.output for each in (await observe.ended_children(world.db, [asked]))[asked].outcomes] == [b"7"]
 
 
 async def test_a_suspension_that_is_sent_again_is_done_already(world: World) -> None:
@@ -213,3 +214,35 @@ async def test_timers_cancels_and_new_waits_race_and_each_run_is_woken_once_for_
             assert (await world.kinds(attempt.run_id)).count("woken") == 2
         for attempt in await world.claim(8):
             await world.finish(attempt)
+
+
+@pytest.mark.parametrize(("most", "size"), [(3, 10_000), (500, 2)])
+async def test_outcomes_come_in_pages_of_so_many_and_of_so_many_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int, size: int
+) -> None:
+    monkeypatch.setattr(observe, "MOST_OUTCOMES", most)
+    monkeypatch.setattr(observe, "OUTCOMES_SIZE", size)
+    parent, children = await parent_of(world, 7)
+    for number, child in enumerate(children):
+        await world.finish(child, output=str(number).encode())
+    asked = (parent.run_id, KEY)
+    pages = [(await observe.ended_children(world.db, [asked]))[asked]]
+    while pages[-1].more:
+        told = sum(len(page.outcomes) for page in pages)
+        pages.append(await observe.more_children(world.db, *asked, told))
+    numbers = [[int(outcome.output or b"") for outcome in page.outcomes] for page in pages]
+    each = min(most, size)
+    assert numbers == [list(range(first, min(first + each, 7))) for first in range(0, 7, each)]
+    assert [page.first for page in pages] == list(range(0, 7, each))
+
+
+async def test_one_outcome_that_is_larger_than_a_page_is_a_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "OUTCOMES_SIZE", 10)
+    parent, children = await parent_of(world, 2)
+    for child in children:
+        await world.finish(child, output=b'"more than ten bytes"')
+    asked = (parent.run_id, KEY)
+    page = (await observe.ended_children(world.db, [asked]))[asked]
+    assert (len(page.outcomes), page.more) == (1, True)
+    rest = await observe.more_children(world.db, *asked, 1)
+    assert ([each.run_id for each in rest.outcomes], rest.more) == ([children[1].run_id], False)

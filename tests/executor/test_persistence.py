@@ -133,6 +133,51 @@ def test_children_that_end_while_the_run_stays_are_delivered() -> None:
 
 
 @task
+async def maps_children(count: int) -> Any:
+    return await child.map([{}] * count)
+
+
+def outcomes_of(first: int, count: int, output: bytes = b"null") -> list[ChildOutcome]:
+    return [ChildOutcome(f"run_{n}", "completed", output, "application/json") for n in range(first, first + count)]
+
+
+def told_in_pages(*pages: tuple[int, int, bool], output: bytes = b"null") -> tuple[Any, Store]:
+    """A run that waits for children, told of so many from the first on, and whether others follow."""
+
+    async def live() -> Any:
+        store = Store()
+        attempt = attempt_of(maps_children, store, args=(5,), options={"linger": 5.0})
+        running = asyncio.ensure_future(attempt.run())
+        while not store.asked:
+            await asyncio.sleep(0)
+        for first, count, more in pages:
+            attempt.children_ended(store.asked[0], outcomes_of(first, count, output), first, more=more)
+        return await running, store
+
+    return lives(live)
+
+
+def test_outcomes_that_come_in_pages_are_one_checkpoint() -> None:
+    outcome, store = told_in_pages((0, 2, True), (2, 2, True), (4, 1, False))
+    assert isinstance(outcome, Completed)
+    assert outcome.output == b"[null,null,null,null,null]"
+    assert store.keys == ["|quiet-child#0", "|quiet-child#0.children"]
+
+
+def test_pages_that_begin_again_replace_those_before_and_stray_ones_are_left_out() -> None:
+    outcome, _ = told_in_pages((0, 3, True), (0, 2, True), (3, 2, False), (2, 2, True), (4, 1, False))
+    assert isinstance(outcome, Completed)
+    assert outcome.output == b"[null,null,null,null,null]"
+
+
+def test_pages_that_are_too_much_for_one_checkpoint_are_refused_before_they_all_have_come() -> None:
+    outcome, _ = told_in_pages((0, 2, True), (2, 2, True), output=b"1" * 3_000_000)
+    assert isinstance(outcome, Failed)
+    assert "the outputs of the first 4 children cannot be one checkpoint" in str(outcome.error)
+    assert "as_completed" in str(outcome.error)
+
+
+@task
 async def an_agents_loop(rounds: int) -> int:
     messages: list[str] = []
     for i in range(rounds):

@@ -285,6 +285,25 @@ async def test_a_waiting_parent_hears_of_its_children_in_their_order(tenant: Ten
         assert len(run["relatedRuns"]["children"]) == 3
 
 
+async def test_a_waiting_parent_hears_of_much_in_pages(tenant: Tenant) -> None:
+    async with tenant.worker("parent", "child") as worker:
+        run_id = await tenant.trigger("parent")
+        parent = await worker.start()
+        spawn = Spawn(0, [ChildSpec("child", json.dumps(n).encode()) for n in range(5)])
+        write = Request(900, WriteJournal(run_id, parent.epoch, [entry(0, "|map#0")], [spawn]))
+        await worker.send(write, AwaitChildren(run_id, parent.epoch, ["|map#0"]))
+        assert isinstance(await worker.answer(900), Done)
+        await worker.serve(5, lambda attempt: json.dumps(attempt.payload.decode() * 700_000).encode())
+        pages = [await worker.expect(ChildrenEnded) for _ in range(3)]
+    assert [(page.first, len(page.outcomes), page.more) for page in pages] == [
+        (0, 2, True),
+        (2, 2, True),
+        (4, 1, False),
+    ]
+    outputs = [json.loads(outcome.output or b"") for page in pages for outcome in page.outcomes]
+    assert [(output[0], len(output)) for output in outputs] == [(str(n), 700_000) for n in range(5)]
+
+
 async def test_logs_metadata_and_timeline_are_shown(tenant: Tenant) -> None:
     async with tenant.worker("greet") as worker:
         run_id = await tenant.trigger("greet")

@@ -9,7 +9,7 @@ from stepwell.codec.body import Body, unpack
 from stepwell.engine.cancel import run_not_found
 from stepwell.model.attempt import Attempt
 from stepwell.model.checkpoint import Checkpoint
-from stepwell.model.child import ChildOutcome
+from stepwell.model.child import ChildPage
 from stepwell.model.event import Event
 from stepwell.model.log import LogLine
 from stepwell.model.queue import Queue
@@ -143,26 +143,38 @@ async def children(db: Database, environment_id: str, run_id: str, *, limit: int
         return await run.children(tx, environment_id, run_id, limit)
 
 
-async def ended_children(db: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[ChildOutcome]]:
-    """Of these (run id, spawn key) those whose children have all ended, with the outcomes in the order of spawning.
+MOST_OUTCOMES = 500
+OUTCOMES_SIZE = 1024 * 1024
+"""Outcomes, and bytes of them, after which a page of them is full."""
+
+
+async def ended_children(db: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], ChildPage]:
+    """Of these (run id, spawn key) those whose children have all ended, with the first page of their outcomes.
 
     A key that triggered nothing is over at once, with no outcome. While children are under way none is read: this is
     asked at the end of each of thousands.
     """
     by_run: dict[str, list[str]] = {}
-    ended: dict[tuple[str, str], list[ChildOutcome]] = {}
+    ended: dict[tuple[str, str], ChildPage] = {}
     async with db.read("ended_children") as tx:
         under_way = await run.spawns_under_way(tx, asked)
         for run_id, spawn_key in asked:
             if (run_id, spawn_key) not in under_way:
                 by_run.setdefault(run_id, []).append(spawn_key)
         for run_id, spawn_keys in by_run.items():
-            found = await run.outcomes_of_children(tx, run_id, spawn_keys)
+            found = await run.outcomes_of_children(tx, run_id, spawn_keys, 0, MOST_OUTCOMES, OUTCOMES_SIZE)
             for spawn_key in spawn_keys:
-                outcomes = [each for each in found.get(spawn_key, []) if each is not None]
-                if len(outcomes) == len(found.get(spawn_key, [])):
-                    ended[run_id, spawn_key] = outcomes
+                page = found.get(spawn_key, ChildPage([]))
+                if page is not None:
+                    ended[run_id, spawn_key] = page
     return ended
+
+
+async def more_children(db: Database, run_id: str, spawn_key: str, first: int) -> ChildPage:
+    """The page from child number `first` on, of children who have all ended."""
+    async with db.read("more_children") as tx:
+        found = await run.outcomes_of_children(tx, run_id, [spawn_key], first, MOST_OUTCOMES, OUTCOMES_SIZE)
+    return found.get(spawn_key) or ChildPage([], first)
 
 
 async def queues(db: Database, environment_id: str) -> list[Queue]:

@@ -131,10 +131,13 @@ class Attempt(Pump):
         """Let go of the run as a dead process would: no user code runs, nothing is written."""
         self.end(Discarded(reason))
 
-    def children_ended(self, spawn_key: str, outcomes: Sequence[ChildOutcome]) -> None:
-        """All children triggered under this key have ended; outcomes in the order in which they were triggered."""
+    def children_ended(
+        self, spawn_key: str, outcomes: Sequence[ChildOutcome], first: int = 0, *, more: bool = False
+    ) -> None:
+        """All children triggered under this key have ended; outcomes in the order in which they were triggered: a page
+        of them, from number `first` on. more: another one follows."""
         if not self.dead:
-            self.children.ended(spawn_key, outcomes)
+            self.children.ended(spawn_key, outcomes, first, more=more)
 
     def tokens_closed(self, outcomes: Sequence[TokenOutcome]) -> None:
         """These tokens are closed, in one way or another."""

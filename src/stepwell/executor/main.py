@@ -147,7 +147,7 @@ def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:
         case frames.Rejected():
             port.rejected(frame)
         case frames.ChildrenEnded():
-            attempt.children_ended(frame.spawn_key, frame.outcomes)
+            attempt.children_ended(frame.spawn_key, frame.outcomes, frame.first, more=frame.more)
         case frames.TokensClosed():
             attempt.tokens_closed(frame.outcomes)
         case frames.PermitsAnswered():

@@ -60,6 +60,18 @@ class ChildOutcome:
     failure: Failure | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ChildPage:
+    """How some children of one spawn ended, in the order in which they were spawned: from child number `first` on.
+
+    more: others follow behind these.
+    """
+
+    outcomes: list[ChildOutcome]
+    first: int = 0
+    more: bool = False
+
+
 def child_id(parent_id: str, spawn_key: str, index: int) -> str:
     """The id of child number `index` that `parent_id` triggers by its checkpoint `spawn_key`: each time the same."""
     return derived_id("run", parent_id, f"{spawn_key}:{index}")

@@ -191,11 +191,17 @@ class StartAttempt(Frame, frozen=True, array_like=True, tag="start"):
 
 
 class ChildrenEnded(Frame, frozen=True, array_like=True, tag="children-ended"):
-    """All children spawned under this key are terminal; outcomes in the order in which they were spawned."""
+    """All children spawned under this key are terminal; outcomes in the order in which they were spawned.
+
+    Many come in pages, one frame each and in their order: these are from child number `first` on. more: another page
+    follows. A page with `first` 0 begins anew, whatever came before it.
+    """
 
     run_id: str
     spawn_key: str
     outcomes: list[ChildOutcome]
+    first: int = 0
+    more: bool = False
 
 
 class TokensClosed(Frame, frozen=True, array_like=True, tag="tokens-closed"):

@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 import structlog
 
 from stepwell.errors import ConnectionFailed
-from stepwell.protocol.frames import Frame
 from stepwell.server.connection import Connection
 from stepwell.storage.database import Database
 
@@ -22,7 +21,7 @@ _log = structlog.get_logger("stepwell.gateway")
 class Awaited(Generic[Found]):
     """Who waits for what, of one kind. Looked up on each hint, and every `poll` seconds all the same.
 
-    look: what came of these, of those about which something can be said. tell: the frames that say so to one run.
+    look: what came of these, of those about which something can be said. tell: says so to one run, by its connection.
     """
 
     def __init__(
@@ -31,7 +30,7 @@ class Awaited(Generic[Found]):
         db: Database,
         poll: float,
         look: Callable[[Database, Sequence[Place]], Awaitable[Mapping[Place, Found]]],
-        tell: Callable[[str, Mapping[str, Found]], Iterable[Frame]],
+        tell: Callable[[Connection, str, Mapping[str, Found]], None],
     ) -> None:
         self._what = what
         self._db = db
@@ -83,4 +82,4 @@ class Awaited(Generic[Found]):
             if connection is not None:
                 told.setdefault((place[0], connection), {})[place[1]] = found
         for (run_id, connection), found in told.items():
-            connection.push(*self._tell(run_id, found))
+            self._tell(connection, run_id, found)

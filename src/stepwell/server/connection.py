@@ -37,6 +37,7 @@ class Connection:
         self._outbox: deque[tuple[bytes, StartAttempt | None]] = deque()
         self._waiting = 0
         self._something = asyncio.Event()
+        self._sent = asyncio.Event()
 
     @property
     def wants_runs(self) -> int:
@@ -60,6 +61,12 @@ class Connection:
             self.room = max(0, self.room - 1)
             self.push(attempt)
 
+    async def nearly_sent(self) -> None:
+        """Return once little waits to be sent: for who has much to say, and reads it only when it can be sent."""
+        while self._waiting > MESSAGE:
+            self._sent.clear()
+            await self._sent.wait()
+
     async def given_up(self) -> None:
         """Return once the connection is to be closed: replaced by a newer one, or not read by its worker."""
         await self.closed.wait()
@@ -77,6 +84,7 @@ class Connection:
             for _ in range(count):
                 encoded, _ = self._outbox.popleft()
                 self._waiting -= len(encoded)
+            self._sent.set()
             if not self._outbox:
                 self._something.clear()
 

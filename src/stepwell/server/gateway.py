@@ -10,19 +10,19 @@ from functools import partial
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stepwell.engine import heartbeat, observe, permits, register, tokens
+from stepwell.engine import heartbeat, permits, register, tokens
 from stepwell.errors import ApiError, StepwellError
-from stepwell.model.child import ChildOutcome
 from stepwell.model.environment import Environment
 from stepwell.model.permit import PermitAnswer
 from stepwell.model.token import TokenOutcome
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.protocol import frames
-from stepwell.protocol.frames import CancelRun, Draining, Frame, Hello, LeaseLostNotice, Welcome
+from stepwell.protocol.frames import CancelRun, Draining, Hello, LeaseLostNotice, Welcome
 from stepwell.server.awaited import Awaited
 from stepwell.server.claimer import Claimer, give_back
 from stepwell.server.connection import Connection, send_now
 from stepwell.server.hints import Hints
+from stepwell.server.outcomes import Outcomes
 from stepwell.server.requested import ENDINGS, Requests, Written
 from stepwell.server.settings import Settings
 from stepwell.storage.database import Database
@@ -46,7 +46,8 @@ class Gateway:
         self._connections: dict[str, Connection] = {}
         self._claimers: dict[str, tuple[Claimer, asyncio.Task[None]]] = {}
         poll = settings.poll
-        self._children = Awaited("children", db, poll, observe.ended_children, _children_ended)
+        self._outcomes = Outcomes(db, poll)
+        self._children = self._outcomes.awaited
         self._tokens = Awaited("tokens", db, poll, tokens.closed_tokens, _tokens_closed)
         self._permits = Awaited("permits", db, poll, permits.answers, _permits_answered)
         self._awaited = (self._children, self._tokens, self._permits)
@@ -58,6 +59,7 @@ class Gateway:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._outcomes.close()
         tasks = [*self._watches, *self._looking, *(task for _, task in self._claimers.values())]
         for task in tasks:
             task.cancel()
@@ -232,7 +234,7 @@ class Gateway:
     def _forget(self, connection: Connection) -> None:
         if self._connections.get(connection.worker_id) is connection:
             del self._connections[connection.worker_id]
-        for each in self._awaited:
+        for each in (*self._awaited, self._outcomes):
             each.forget(connection)
         claimer, task = self._claimers[connection.environment_id]
         if claimer.remove(connection):
@@ -240,16 +242,12 @@ class Gateway:
             del self._claimers[connection.environment_id]
 
 
-def _children_ended(run_id: str, ended: Mapping[str, list[ChildOutcome]]) -> list[Frame]:
-    return [frames.ChildrenEnded(run_id, spawn_key, outcomes) for spawn_key, outcomes in ended.items()]
+def _tokens_closed(connection: Connection, run_id: str, closed: Mapping[str, TokenOutcome]) -> None:
+    connection.push(frames.TokensClosed(run_id, list(closed.values())))
 
 
-def _tokens_closed(run_id: str, closed: Mapping[str, TokenOutcome]) -> list[Frame]:
-    return [frames.TokensClosed(run_id, list(closed.values()))]
-
-
-def _permits_answered(run_id: str, answers: Mapping[str, PermitAnswer]) -> list[Frame]:
-    return [frames.PermitsAnswered(run_id, list(answers.values()))]
+def _permits_answered(connection: Connection, run_id: str, answers: Mapping[str, PermitAnswer]) -> None:
+    connection.push(frames.PermitsAnswered(run_id, list(answers.values())))
 
 
 async def _hello(websocket: WebSocket) -> Hello:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import asyncpg
 
-from stepwell.model.child import ChildOutcome
+from stepwell.model.child import ChildOutcome, ChildPage
 from stepwell.model.failure import Failure, expired
 from stepwell.model.lifecycle import ACTIVE, TERMINAL
 from stepwell.model.run import NewRun, Run, RunDetail, RunFilter, RunOutcome, RunState
@@ -389,20 +390,30 @@ async def spawns_under_way(tx: Tx, spawns: Sequence[tuple[str, str]]) -> set[tup
     return {(row["run_id"], row["spawn_key"]) for row in rows}
 
 
-async def outcomes_of_children(tx: Tx, run_id: str, spawn_keys: Sequence[str]) -> dict[str, list[ChildOutcome | None]]:
-    """For each key its children in order, None in place of one that has not ended. A key without children is absent."""
-    found: dict[str, list[ChildOutcome | None]] = {}
-    for row in await tx.fetch(_sql.outcomes_of_children, run_id, list(spawn_keys)):
-        ended = row["ended_as"] is not None
-        outcome = ChildOutcome(
-            run_id=row["id"],
-            status=row["status"],
-            output=row["output"],
-            output_type=row["output_type"],
-            failure=_failure(row),
-        )
-        found.setdefault(row["spawn_key"], []).append(outcome if ended else None)
+async def outcomes_of_children(
+    tx: Tx, run_id: str, spawn_keys: Sequence[str], first: int, most: int, size: int
+) -> dict[str, ChildPage | None]:
+    """For each key its children in order, from number `first` on: at most `most`, and no more behind the one with which
+    `size` bytes are full. A key without children there is absent; None where one of the page has not ended.
+    """
+    found: dict[str, ChildPage | None] = {}
+    rows = await tx.fetch(_sql.outcomes_of_children, run_id, list(spawn_keys), first, most, size)
+    for key, of_key in groupby(rows, itemgetter("spawn_key")):
+        page = list(of_key)
+        outcomes = [_child_outcome(row) for row in page if row["ended_as"] is not None]
+        is_over = len(outcomes) == len(page)
+        found[key] = ChildPage(outcomes, first, more=page[0]["on_page"] > len(page)) if is_over else None
     return found
+
+
+def _child_outcome(row: Row) -> ChildOutcome:
+    return ChildOutcome(
+        run_id=row["id"],
+        status=row["status"],
+        output=row["output"],
+        output_type=row["output_type"],
+        failure=_failure(row),
+    )
 
 
 async def outcomes(db: Database, environment_id: str, ids: Sequence[str]) -> dict[str, RunOutcome]:

@@ -101,7 +101,8 @@ class Dispatcher:
             return
         match frame:
             case frames.ChildrenEnded():
-                run.awaited.discard(frame.spawn_key)
+                if not frame.more:  # else all of it is told anew on the next connection, if this one breaks
+                    run.awaited.discard(frame.spawn_key)
             case frames.TokensClosed():
                 run.tokens.difference_update(outcome.token_id for outcome in frame.outcomes)
             case frames.PermitsAnswered():

@@ -468,13 +468,27 @@ WHERE EXISTS (
     WHERE run.open_child_of = coalesce(adoption.parent_id, f.run_id) AND run.spawn_key = f.spawn_key)
 
 -- name: outcomes_of_children
--- How the children ended that run $1 triggered (or adopted) under each key of $2; open ones have no outcome yet.
-SELECT f.spawn_key, run.id, run.status, run.ended_as, run.child_index, run.output, run.output_type, run.failure, run.ttl,
-       run.queue
-FROM unnest($2::text[]) AS f (spawn_key)
-LEFT JOIN adoption ON adoption.run_id = $1 AND adoption.spawn_key = f.spawn_key
-JOIN run ON run.parent_id = coalesce(adoption.parent_id, $1) AND run.spawn_key = f.spawn_key
-ORDER BY f.spawn_key, run.child_index
+-- How the children ended that run $1 triggered (or adopted) under each key of $2; open ones have no outcome yet. Of
+-- each key a page: from child number $3 on, at most $4 of them, and none behind the one with which $5 bytes are full.
+-- on_page: how many there are of the key, counted to one beyond $4. The sizes are read without the outputs.
+SELECT * FROM (
+    SELECT f.spawn_key, child.*, count(*) OVER spawn AS on_page,
+           row_number() OVER in_order AS place, sum(child.size) OVER in_order - child.size AS before
+    FROM unnest($2::text[]) AS f (spawn_key)
+    LEFT JOIN adoption ON adoption.run_id = $1 AND adoption.spawn_key = f.spawn_key
+    CROSS JOIN LATERAL (
+        SELECT run.id, run.status, run.ended_as, run.child_index, run.output, run.output_type, run.failure, run.ttl,
+               run.queue, coalesce(octet_length(run.output), 0) + coalesce(pg_column_size(run.failure), 0) AS size
+        FROM run
+        WHERE run.parent_id = coalesce(adoption.parent_id, $1) AND run.spawn_key = f.spawn_key
+          AND run.child_index >= $3::int
+        ORDER BY run.child_index
+        LIMIT $4::int + 1
+    ) AS child
+    WINDOW spawn AS (PARTITION BY f.spawn_key), in_order AS (PARTITION BY f.spawn_key ORDER BY child.child_index)
+) AS page
+WHERE place <= $4::int AND before < $5::bigint
+ORDER BY spawn_key, child_index
 
 -- name: outcomes
 -- How these runs ended, or their status if they have not.
