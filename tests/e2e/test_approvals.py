@@ -15,11 +15,12 @@ from tests.services.test_notice_delivery import SECRET
 from tests.stack import MakeStack, completed, until
 
 TASKS = """
+import pathlib
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from stepwell import task, token
+from stepwell import create_token, task, token
 
 
 class Refund(BaseModel):
@@ -32,6 +33,14 @@ class Refund(BaseModel):
 async def release(version: str) -> str:
     answer = await token(title=f"Release {version}?", data={"version": version}, timeout="1h")
     return f"{version} {answer.approved} {answer.comment} {answer.by}"
+
+
+@task(id="asks-by-link")
+async def asks_by_link(file: str) -> str:
+    asked = await create_token(title="By link?", timeout="1h")
+    url = await asked.url()
+    pathlib.Path(file).write_text(url)
+    return f"{(await asked).approved} {url == await asked.url()}"
 
 
 @task(id="refund")
@@ -68,3 +77,16 @@ async def test_a_task_goes_on_with_what_a_person_answered_on_its_page(make_stack
             assert (await browser.post(url, data=form | {"answer/amount": "90"})).status_code == 303
             stack.add_worker(str(tmp_path / "asking.py"))
             assert await completed(client, run.id) == 90
+
+
+@pytest.mark.timeout(120)
+async def test_a_task_may_send_the_link_to_its_page_itself(make_stack: MakeStack, tmp_path: Path) -> None:
+    (tmp_path / "asking.py").write_text(TASKS)
+    stack, file = make_stack(str(tmp_path / "asking.py")), tmp_path / "link"
+    async with stack.client() as client, httpx.AsyncClient() as browser:
+        run = await client.trigger("asks-by-link", {"file": str(file)})
+        await until(lambda: stack.value("SELECT status = 'waiting' FROM run WHERE id = $1", run.id))
+        link = file.read_text()
+        assert "By link?" in seen(await browser.get(link))
+        assert (await browser.post(link, data={"answer/approved": "true", "by": "Ada"})).status_code == 303
+        assert await completed(client, run.id) == "True True"

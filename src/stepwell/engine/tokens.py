@@ -15,13 +15,14 @@ import msgspec
 
 from stepwell.codec.payload import check_size
 from stepwell.engine import payloads
+from stepwell.engine.links import token_url
 from stepwell.engine.subscriptions import check_subscription
 from stepwell.engine.wake import wake_satisfied
 from stepwell.errors import ApiError, Conflict, NotFound, PayloadInvalid
 from stepwell.model.lifecycle import is_terminal
 from stepwell.model.token import PREFIX, Token, TokenFilter, TokenOutcome, TokenPage, TokenSpec
 from stepwell.primitives.ids import new_id
-from stepwell.storage import event, run, token
+from stepwell.storage import environment, event, run, token
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
 
@@ -214,6 +215,13 @@ async def linked(db: Database, token_id: str) -> tuple[Token, str | None] | None
     """A token of whatever environment, and the task that asks: for whoever shows a valid link to its page."""
     async with db.read("linked_token") as tx:
         return await token.linked(tx, token_id)
+
+
+async def page_link(db: Database, public_url: str, environment_id: str, token_id: str) -> str | None:
+    """The link to a token's page, for code of its environment; None: there is no such token."""
+    async with db.read("token_link") as tx:
+        found, of = await token.get(tx, environment_id, token_id), await environment.by_id(tx, environment_id)
+    return token_url(public_url, of, found) if found is not None and of is not None else None
 
 
 async def environment_of(db: Database, token_id: str) -> str | None:

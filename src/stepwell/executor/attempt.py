@@ -22,6 +22,7 @@ from stepwell.executor.ending import body, drain
 from stepwell.executor.exceptions import Origins
 from stepwell.executor.futures import Delivery, DurableTask
 from stepwell.executor.journal import RETRY, Journal
+from stepwell.executor.links import Links
 from stepwell.executor.loop import DurableLoop, runs_as_it_is
 from stepwell.executor.options import AttemptOptions
 from stepwell.executor.outcomes import Completed, Discarded, Failed, Outcome, Suspended, failed
@@ -74,6 +75,7 @@ class Attempt(Pump):
         self.children = Children(self)
         self.tokens = Tokens(self)
         self.permits = Permits(self)
+        self.links = Links(self)
         self.branches: set[DurableTask] = set()
         self.entered: list[tuple[Any, str]] = []  # foreign context managers that are open, and where
         self.failing: Failed | None = None
@@ -143,6 +145,11 @@ class Attempt(Pump):
         """These tokens are closed, in one way or another."""
         if not self.dead:
             self.tokens.closed(outcomes)
+
+    def link_found(self, token_id: str, url: str | None) -> None:
+        """The link to a token's page; None: there is no such token."""
+        if not self.dead:
+            self.links.found(token_id, url)
 
     def permits_answered(self, answers: Sequence[PermitAnswer]) -> None:
         """What came of permits that were asked for."""

@@ -150,6 +150,8 @@ def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:
             attempt.children_ended(frame.spawn_key, frame.outcomes, frame.first, more=frame.more)
         case frames.TokensClosed():
             attempt.tokens_closed(frame.outcomes)
+        case frames.TokenLink():
+            attempt.link_found(frame.token_id, frame.url)
         case frames.PermitsAnswered():
             attempt.permits_answered(frame.answers)
         case frames.CancelRun():

@@ -37,6 +37,10 @@ class AttemptPort(Protocol):
         """Asks to hear, by `attempt.tokens_closed(outcomes)`, when one of these is closed."""
         ...
 
+    def ask_link(self, token_id: str) -> None:
+        """Asks to hear, by `attempt.link_found(token_id, url)`, the link to a token's page."""
+        ...
+
     def undoing(self) -> None:
         """What the run has done is being undone: no grace, and no max_duration, ends it meanwhile."""
         ...

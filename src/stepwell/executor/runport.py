@@ -17,6 +17,7 @@ from stepwell.executor.runlogs import RunLogs
 from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.failure import Failure
 from stepwell.protocol.frames import (
+    AskLink,
     AwaitChildren,
     AwaitPermits,
     AwaitTokens,
@@ -66,6 +67,9 @@ class RunPort:
 
     def await_tokens(self, token_ids: Sequence[str]) -> None:
         self._channel.send(AwaitTokens(self._run_id, self._epoch, list(token_ids)))
+
+    def ask_link(self, token_id: str) -> None:
+        self._channel.send(AskLink(self._run_id, self._epoch, token_id))
 
     def undoing(self) -> None:
         self._channel.send(Undoing(self._run_id, self._epoch))

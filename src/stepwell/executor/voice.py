@@ -110,6 +110,9 @@ class Voice:
     def token_closed(self, name: str, token_id: str) -> Awaitable[dict[str, Any]]:
         return (tokens.closed if self._own_lines else nested.token_closed)(self._attempt, name, token_id)
 
+    def token_link(self, token_id: str) -> Awaitable[str]:
+        return self._attempt.links.ask(token_id)
+
     def receive(self, name: str, spec: TokenSpec) -> Awaitable[dict[str, Any]]:
         return (tokens.receive if self._own_lines else nested.receive)(self._attempt, name, spec)
 

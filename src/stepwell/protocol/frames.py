@@ -113,6 +113,14 @@ class AwaitPermits(Frame, frozen=True, array_like=True, tag="await-permits"):
     keys: list[str]
 
 
+class AskLink(Frame, frozen=True, array_like=True, tag="ask-link"):
+    """A step of the attempt wants to know the link to a token's page. Who gets no answer asks again."""
+
+    run_id: str
+    epoch: int
+    token_id: str
+
+
 class LogRecord(msgspec.Struct, frozen=True, array_like=True):
     """One line of what user code said. stream: "log", "stdout" or "stderr"."""
 
@@ -209,6 +217,14 @@ class TokensClosed(Frame, frozen=True, array_like=True, tag="tokens-closed"):
 
     run_id: str
     outcomes: list[TokenOutcome]
+
+
+class TokenLink(Frame, frozen=True, array_like=True, tag="token-link"):
+    """The link that was asked for. url: None if there is no such token."""
+
+    run_id: str
+    token_id: str
+    url: str | None = None
 
 
 class PermitsAnswered(Frame, frozen=True, array_like=True, tag="permits-answered"):
@@ -387,14 +403,25 @@ FromExecutor = (
     | AwaitChildren
     | AwaitTokens
     | AwaitPermits
+    | AskLink
     | WriteLogs
     | SetMetadata
     | Released
     | Stuck
     | NotBegun
 )
-ToExecutor = StartAttempt | Persisted | Rejected | ChildrenEnded | TokensClosed | PermitsAnswered | CancelRun | Discard
-FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens | AwaitPermits
+ToExecutor = (
+    StartAttempt
+    | Persisted
+    | Rejected
+    | ChildrenEnded
+    | TokensClosed
+    | PermitsAnswered
+    | TokenLink
+    | CancelRun
+    | Discard
+)
+FromWorker = Hello | Room | Request | AwaitChildren | AwaitTokens | AwaitPermits | AskLink
 ToWorker = (
     Welcome
     | StartAttempt
@@ -403,6 +430,7 @@ ToWorker = (
     | ChildrenEnded
     | TokensClosed
     | PermitsAnswered
+    | TokenLink
     | CancelRun
     | LeaseLostNotice
     | Draining

@@ -129,6 +129,10 @@ class Runtime(Protocol):
         (plain JSON) and `by`."""
         ...
 
+    def token_link(self, token_id: str) -> Awaitable[str]:
+        """Inside a step: the signed link to the token's page. The answer may be lost."""
+        ...
+
     def receive(self, name: str, spec: TokenSpec) -> Awaitable[dict[str, Any]]:
         """Waits, holding no worker, for the message that `spec.subscription` is for: `status` ("completed" or
         "timed_out") and `answer`: id, name, at (seconds since the epoch) and data. `name` shows in the key."""

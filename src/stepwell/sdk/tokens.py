@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from stepwell.client.checks import checked_seconds, described
 from stepwell.errors import ConfigError, PayloadInvalid, TokenCanceled, TokenTimeout
+from stepwell.model.retry import Retry
 from stepwell.model.token import TokenSpec
-from stepwell.sdk.runtime import Runtime, current
+from stepwell.sdk.runtime import Runtime, StepCall, StepOptions, current
 from stepwell.sdk.words import word
 
 if TYPE_CHECKING:
@@ -64,11 +65,31 @@ class TokenHandle(Generic[A]):
         runtime = current() or outside("token.wait", "client.get_token(id)")
         return answer_of(await runtime.token_closed("token", self.id), self.answer, default)
 
+    @word
+    async def url(self) -> str:
+        """The link to the page where a person answers this token, for a message of your own: a step, which asks the
+        server once. Whoever has the link may answer; it works as long as the token is open.
+
+        Raises:
+            ConfigError: outside a run.
+        """
+        runtime = current() or outside("token.url", "client.get_token(id).page_url")
+        return await runtime.step(StepCall(_link_of, (self.id,), {}, _ASKING))
+
     def __await__(self) -> Generator[Any, Any, A]:
         return self.wait().__await__()
 
     def __repr__(self) -> str:
         return f"<token {self.id}>"
+
+
+_ASKING = StepOptions("token.url", retry=Retry(max_attempts=5), timeout=10.0)
+
+
+async def _link_of(token_id: str) -> str:
+    runtime = current()
+    assert runtime is not None  # it is a step
+    return await runtime.token_link(token_id)
 
 
 @overload

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -17,7 +18,7 @@ from stepwell.model.permit import PermitAnswer
 from stepwell.model.token import TokenOutcome
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.protocol import frames
-from stepwell.protocol.frames import CancelRun, Draining, Hello, LeaseLostNotice, Welcome
+from stepwell.protocol.frames import CancelRun, Draining, Hello, LeaseLostNotice, TokenLink, Welcome
 from stepwell.server.awaited import Awaited
 from stepwell.server.claimer import Claimer, give_back
 from stepwell.server.connection import Connection, send_now
@@ -46,6 +47,7 @@ class Gateway:
         self._connections: dict[str, Connection] = {}
         self._claimers: dict[str, tuple[Claimer, asyncio.Task[None]]] = {}
         poll = settings.poll
+        self._public_url = (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
         self._outcomes = Outcomes(db, poll)
         self._children = self._outcomes.awaited
         self._tokens = Awaited("tokens", db, poll, tokens.closed_tokens, _tokens_closed)
@@ -113,9 +115,12 @@ class Gateway:
         for connection in self._connections.values():
             leases = [lease for lease in connection.held.items() if wanted is None or lease[0] in wanted]
             if leases:
-                task = asyncio.create_task(self._find_revoked(connection, leases))
-                self._looking.add(task)
-                task.add_done_callback(self._looking.discard)
+                self._begin(self._find_revoked(connection, leases))
+
+    def _begin(self, looking: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(looking)
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
 
     async def _find_revoked(self, connection: Connection, leases: list[tuple[str, int]]) -> None:
         try:
@@ -197,8 +202,19 @@ class Gateway:
                         requests.afterwards(run_id, partial(self._tokens.add, connection, run_id, epoch, names))
                     case frames.AwaitPermits(run_id=run_id, epoch=epoch, keys=names):
                         requests.afterwards(run_id, partial(self._permits.add, connection, run_id, epoch, names))
+                    case frames.AskLink(run_id=run_id, token_id=token_id):
+                        self._begin(self._tell_link(connection, run_id, token_id))
                     case Hello():
                         raise ValueError("a second hello")
+
+    async def _tell_link(self, connection: Connection, run_id: str, token_id: str) -> None:
+        """A link is a permission to answer, which a worker's key is too."""
+        try:
+            url = await tokens.page_link(self._db, self._public_url, connection.environment_id, token_id)
+        except StepwellError as error:
+            _log.warning("cannot look for a token", reason=error.message)  # the step asks again
+            return
+        connection.push(TokenLink(run_id, token_id, url))
 
     def _committed(self, connection: Connection, frame: Written) -> None:
         """Who watches the run here sees each entry and line; what else follows from it is announced by its commit."""

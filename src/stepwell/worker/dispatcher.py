@@ -85,7 +85,7 @@ class Dispatcher:
                 self._outbox.answer(frame)
                 if isinstance(frame, frames.Refused) and frame.retryable:
                     asyncio.get_running_loop().call_later(_TROUBLE_SECONDS, self._outbox.resend, frame.id)
-            case frames.ChildrenEnded() | frames.TokensClosed() | frames.PermitsAnswered():
+            case frames.ChildrenEnded() | frames.TokensClosed() | frames.PermitsAnswered() | frames.TokenLink():
                 self._told(frame)
             case frames.CancelRun():
                 self.cancel(frame.run_id, frame.epoch, frame.grace)
@@ -94,7 +94,9 @@ class Dispatcher:
             case frames.Welcome() | frames.Draining():
                 pass
 
-    def _told(self, frame: frames.ChildrenEnded | frames.TokensClosed | frames.PermitsAnswered) -> None:
+    def _told(
+        self, frame: frames.ChildrenEnded | frames.TokensClosed | frames.PermitsAnswered | frames.TokenLink
+    ) -> None:
         """What a run waits for has come."""
         run = self._runs.get(frame.run_id)
         if run is None or run.executor is None:
@@ -107,6 +109,8 @@ class Dispatcher:
                 run.tokens.difference_update(outcome.token_id for outcome in frame.outcomes)
             case frames.PermitsAnswered():
                 run.permits.difference_update(answer.key for answer in frame.answers)
+            case frames.TokenLink():
+                pass
         run.executor.send(frame)
 
     def lost(self, run_id: str, epoch: int) -> None:
@@ -188,17 +192,26 @@ class Dispatcher:
                 run.stop_timers()
             case Suspend() | Finish():
                 self._over(run, executor, frame)
-            case frames.AwaitChildren():
-                run.awaited.update(frame.spawn_keys)
-                self._send(frame)
-            case frames.AwaitTokens():
-                run.tokens.update(frame.token_ids)
-                self._send(frame)
-            case frames.AwaitPermits():
-                run.permits.update(frame.keys)
-                self._send(frame)
+            case frames.AwaitChildren() | frames.AwaitTokens() | frames.AwaitPermits() | frames.AskLink():
+                self._wants_to_hear(run, frame)
             case WriteLogs() | frames.SetMetadata():
                 self._outbox.ask(frame)
+
+    def _wants_to_hear(
+        self,
+        run: Assignment,
+        frame: frames.AwaitChildren | frames.AwaitTokens | frames.AwaitPermits | frames.AskLink,
+    ) -> None:
+        match frame:
+            case frames.AwaitChildren():
+                run.awaited.update(frame.spawn_keys)
+            case frames.AwaitTokens():
+                run.tokens.update(frame.token_ids)
+            case frames.AwaitPermits():
+                run.permits.update(frame.keys)
+            case frames.AskLink():
+                pass  # who gets no answer asks again by himself
+        self._send(frame)
 
     def ended(self, executor: Executor, ending: Ending) -> None:
         """An executor process is gone. Runs that it had have crashed, unless we ended them."""

@@ -142,6 +142,14 @@ async def a_timeout_around_several_tokens() -> Any:
     return told
 
 
+@task
+async def links_to_pages() -> Any:
+    first, second = await create_token(title="yes"), await create_token(title="no")
+    one = await first.url()
+    both = await asyncio.gather(first.url(), second.url())
+    return [one, both, (await first).approved, await second.url()]
+
+
 async def helper_that_asks() -> Any:
     answer = await token(title="inside a step")
     return answer.approved
@@ -177,6 +185,7 @@ ALL = [
     a_timeout_around_a_token,
     timeouts_that_do_not_expire,
     a_timeout_around_several_tokens,
+    links_to_pages,
     a_token_inside_a_step,
     a_def_task_that_asks,
 ]
