@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import errors, sync
     from stepwell.client import Stepwell
-    from stepwell.client.admission import Debounce, Singleton, Throttle, Unique
+    from stepwell.client.admission import Batch, Debounce, Singleton, Throttle, Unique
     from stepwell.client.handles import BatchHandle, RunHandle
     from stepwell.codec.values import register_type
     from stepwell.errors import AbortRun, RetryAfter
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortRun",
+    "Batch",
     "BatchHandle",
     "Debounce",
     "Message",
@@ -78,6 +79,7 @@ _MODULE_OF = {
     "limiter": "stepwell.sdk.limiter",
     "breaker": "stepwell.sdk.breaker",
     "AbortRun": "stepwell.errors",
+    "Batch": "stepwell.client.admission",
     "BatchHandle": "stepwell.client.handles",
     "Message": "stepwell.sdk.messages",
     "Queue": "stepwell.sdk.queues",

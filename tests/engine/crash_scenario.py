@@ -27,6 +27,7 @@ from stepwell.engine import (
     batches,
     bump,
     cancel,
+    collecting,
     dead,
     environments,
     expire,
@@ -54,11 +55,12 @@ from stepwell.engine import (
 )
 from stepwell.engine.checkpoint import write_journal
 from stepwell.errors import Conflict, NotFound
-from stepwell.model.admission import Admission, SingletonRule, UniqueRule
+from stepwell.model.admission import Admission, BatchRule, SingletonRule, UniqueRule
 from stepwell.model.child import TriggerOptions
 from stepwell.model.message import EventTrigger, NewEvent, Reply, Subscription
 from stepwell.model.notice import Notice
 from stepwell.model.permit import PermitChange, Terms
+from stepwell.model.retry import RetryPolicy
 from stepwell.model.schedule import ScheduleDeclaration
 from stepwell.model.task import Manifest, TaskDeclaration
 from stepwell.model.timetable import timetable
@@ -440,6 +442,34 @@ async def keys_forgotten(life: Life) -> None:
     assert [row["kind"] for row in kept] == ["singleton"]  # whose second run has not ended
 
 
+async def gathered(life: Life) -> None:
+    """Two runs become one execution."""
+    declared = TaskDeclaration(
+        "many", retry=RetryPolicy(max_attempts=2), admission=Admission(batch=BatchRule(2, 60.0, "xs"))
+    )
+    await life.world.join(life.worker, Manifest((*MANIFEST.tasks, declared), MANIFEST.queues))
+    for name in ("one", "two"):
+        await life.trigger(name, "many")
+    await collecting.collect_due(life.db)
+    life.known["all"] = (await observe.get_run(life.db, life.world.environment_id, life.known["one"])).collector
+    found = await observe.get_run(life.db, life.world.environment_id, life.known["all"])
+    assert found.members == (life.known["one"], life.known["two"])
+
+
+async def executed(life: Life) -> None:
+    if await life.world.status(life.known["all"]) == "queued":
+        [attempt] = await life.world.claim(1, life.worker, ["many"])
+        life.known["all.epoch"] = attempt.epoch
+    await finished(life, "all", output=b"[1, 2]")
+
+
+async def given_out(life: Life) -> None:
+    await collecting.share_out_ended(life.db)
+    for name, output in (("one", b"1"), ("two", b"2")):
+        found = await observe.outcome(life.db, life.world.environment_id, life.known[name])
+        assert (found.status, found.output) == ("completed", output)
+
+
 Chapter = tuple[Callable[[Life], Awaitable[None]], ...]
 # Each is a story of its own, so that a kill in one does not make the others be told again.
 CHAPTERS: tuple[Chapter, ...] = (
@@ -521,6 +551,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     ),
     (keyed,),
     (lambda life: life.say_hello(), one_behind_the_other, its_turn, keys_forgotten),
+    (lambda life: life.say_hello(), gathered, executed, given_out),
 )
 
 

@@ -77,12 +77,7 @@ def _facts(console: Console, run: RunDetail) -> Iterable[tuple[str, str]]:
         yield "tags", ", ".join(run.tags)
     if run.delayed_until is not None and run.state == "delayed":
         yield "delayed", f"until {clock(run.delayed_until)} ({ago(run.delayed_until)})"
-    if run.parent_id is not None:
-        yield "parent", run.parent_id
-    for origin in run.origins or ():
-        yield "from", f"{origin.id} ({origin.state})"
-    for made in run.offspring or ():
-        yield "again as", f"{made.id} ({made.state}, {made.made_by})"
+    yield from _kin(run, room)
     for each in run.not_undone or ():
         yield "not undone", each
     if run.error_group is not None:
@@ -92,6 +87,21 @@ def _facts(console: Console, run: RunDetail) -> Iterable[tuple[str, str]]:
         yield "payload", compact(run.payload, room)
     if run.output is not UNSET:
         yield "output", compact(run.output, room)
+
+
+def _kin(run: RunDetail, room: int) -> Iterable[tuple[str, str]]:
+    """The runs that it has to do with."""
+    if run.parent_id is not None:
+        yield "parent", run.parent_id
+    for origin in run.origins or ():
+        yield "from", f"{origin.id} ({origin.state})"
+    for made in run.offspring or ():
+        yield "again as", f"{made.id} ({made.state}, {made.made_by})"
+    if run.collector is not None:
+        yield "executed by", run.collector
+    if run.members:
+        named = ", ".join(run.members)
+        yield "executes", f"{counted(len(run.members), 'run')}: {named if len(named) <= room else named[:room] + '…'}"
 
 
 # ── the timeline ─────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from stepwell.errors import ConfigError
 from stepwell.model.admission import (
     MAX_DELAY,
     Admission,
+    BatchRule,
     DebounceMode,
     DebounceRule,
     Over,
@@ -99,6 +100,33 @@ class Unique:
     def rule(self, owner: str) -> UniqueRule:
         """As it is stored, in seconds. Raises ConfigError."""
         return UniqueRule(checked_seconds(owner, "window", self.window), self.key, _by(self.by))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One execution for many runs: the task takes the list of what they were given, and returns the list of their
+    results. They are collected once there are `max_size` of them (1,000 at most), or `max_wait` after the first.
+
+    key, by: as of `Debounce`; only triggers of one key come into one list.
+    """
+
+    max_size: int
+    max_wait: _Duration = ""
+    key: str = ""
+    by: _By = ()
+
+    def rule(self, owner: str, parameter: str) -> BatchRule:
+        """As it is stored, in seconds. parameter: which takes the list. Raises ConfigError."""
+        if type(self.max_size) is not int:
+            raise ConfigError(f"{owner} got max_size={described(self.max_size)}", hint="a whole number of runs")
+        if self.max_wait == "":
+            raise ConfigError(
+                f"{owner} got no max_wait", hint='say how long the first may wait for others, e.g. max_wait="2s"'
+            )
+        wait = checked_seconds(owner, "max_wait", self.max_wait)
+        rule = BatchRule(self.max_size, wait, parameter, self.key, _by(self.by))
+        _checked(owner, rule)
+        return rule
 
 
 _WORDS: dict[str, type[Debounce | Throttle | Singleton | Unique]] = {

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 from stepwell.engine.admit import store
 from stepwell.engine.cancel import cancel_in
 from stepwell.errors import LimitExceeded, StepwellError
-from stepwell.model.admission import DebounceRule, Keyed, KeyState, Kind, SingletonRule, ThrottleRule, Verdict, decide
+from stepwell.model.admission import (
+    BatchRule,
+    DebounceRule,
+    Keyed,
+    KeyState,
+    Kind,
+    SingletonRule,
+    ThrottleRule,
+    Verdict,
+    decide,
+)
 from stepwell.model.run import NewRun
 from stepwell.model.trigger import Triggered
 from stepwell.storage import admission, event, run
@@ -28,17 +38,23 @@ Outcome = Triggered | StepwellError
 @dataclass(slots=True)
 class Settled:
     """passed_over: the places of runs that are not made. Once the others are stored: held: those that wait, and under
-    which key; replaced: runs to cancel, and for which.
+    which key; batched: the same of those that wait for a collector, who is told if `tell`; replaced: runs to cancel,
+    and for which.
     """
 
     passed_over: list[int] = field(default_factory=list[int])
     held: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    batched: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     replaced: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    tell: bool = False
 
     async def carry_out(self, tx: Tx, environment_id: str) -> None:
-        if self.held:
-            await admission.hold(tx, environment_id, "singleton", self.held)
-            await event.append(tx, [(run_id, "held", {"key": key or None}) for run_id, key in self.held])
+        for kind, rows in (("singleton", self.held), ("batch", self.batched)):
+            if rows:
+                await admission.hold(tx, environment_id, kind, rows)
+                await event.append(tx, [(run_id, "held", {"key": key or None}) for run_id, key in rows])
+        if self.tell:
+            await event.notify(tx, held=[environment_id])
         for old, new in self.replaced:
             await cancel_in(tx, [old], f"replaced by {new}")
 
@@ -124,6 +140,9 @@ async def _let_in(
     """A run is made: put off, in place of another, or behind it."""
     if verdict.delay is not None:
         new = replace(new, delay=verdict.delay, delay_until=None)
+    if verdict.batched:
+        settled.batched += [(new.id, each.key) for each in new.rules if isinstance(each.rule, BatchRule)]
+        settled.tell |= verdict.tell
     turn = [each for each in new.rules if isinstance(each.rule, SingletonRule)]
     behind = verdict.behind
     if verdict.replaces is not None:
@@ -150,7 +169,7 @@ def _useful(each: Keyed, state: KeyState, now: float) -> float:
         return _GRACE
     if isinstance(each.rule, ThrottleRule):
         return each.rule.window + _GRACE
-    if isinstance(each.rule, DebounceRule):
+    if isinstance(each.rule, DebounceRule | BatchRule):
         return state.until - now + _GRACE
     return each.rule.window + _GRACE
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from unicodedata import category
 
-from stepwell.codec.payload import Packet, to_plain
+from stepwell.codec.payload import JSON, Packet, to_plain
 from stepwell.engine import declarations, payloads
 from stepwell.errors import ApiError, LimitExceeded, NotFound, StepwellError
 from stepwell.model.admission import Admission, Keyed, fault_of, keyed, merged, rules_of
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import NewRun
+from stepwell.model.task import TaskDeclaration
 from stepwell.model.trigger import MAX_TAGS, MAX_WORD, TriggerRequest
 from stepwell.storage import event, queue, run, task
 from stepwell.storage.database import Tx
@@ -22,6 +23,7 @@ from stepwell.storage.task import StoredTask
 _CONTROLS = frozenset({"Cc", "Cs"})
 _FARTHEST = 100 * 365 * 86400.0  # seconds: no delay or ttl is longer
 _NO_OPTIONS = TriggerOptions()
+_NOT_BATCHED = ("queue", "concurrency_key", "priority", "delay", "delay_until", "ttl", "max_attempts", "max_duration")
 _PRIORITIES = range(-(2**31), 2**31)
 
 
@@ -160,6 +162,32 @@ def _admitted(request: TriggerRequest, place: Place, found: StoredTask, queue_na
     )
 
 
+def collector_of(declared: TaskDeclaration, run_id: str, payload: bytes) -> NewRun:
+    """The one execution of a batch: of what its members asked for, it has nothing but their payloads."""
+    return NewRun(
+        id=run_id,
+        task_id=declared.id,
+        queue=declared.queue_name,
+        payload=payload,
+        payload_type=JSON,
+        root_id=run_id,
+        max_attempts=max(1, declared.retry.max_attempts),
+        trigger_function="collect",
+        priority=declared.priority,
+        max_duration=declared.max_duration,
+        ttl=declared.ttl,
+        tags=declared.tags,
+    )
+
+
+def _check_batched(request: TriggerRequest, chosen: Admission) -> None:
+    """What goes for one run alone cannot be asked for where many share an execution."""
+    given = [name for name in _NOT_BATCHED if getattr(request.options, name) is not None]
+    given += [kind for kind, rule in (("debounce", chosen.debounce), ("singleton", chosen.singleton)) if rule]
+    if given and request.trigger_function not in ("fork", "redrive"):
+        raise _wrong(given[0], "nothing, for runs of this task are executed many at once (batch)", "a value")
+
+
 def _rules(request: TriggerRequest, declared: Admission | None) -> tuple[Keyed, ...]:
     """The rules that apply to a request, with their keys. Raises ApiError for one that cannot be."""
     asked = request.options.admission
@@ -170,6 +198,8 @@ def _rules(request: TriggerRequest, declared: Admission | None) -> tuple[Keyed, 
         if fault is not None:
             raise _wrong(kind, fault[1], fault[0])
     chosen = merged(declared, asked)
+    if chosen is not None and chosen.batch is not None:
+        _check_batched(request, chosen)
     return () if chosen is None else keyed(chosen, to_plain(Packet(request.payload, request.payload_type)))
 
 

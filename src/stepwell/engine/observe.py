@@ -16,7 +16,7 @@ from stepwell.model.queue import Queue
 from stepwell.model.run import Run, RunDetail, RunFilter, RunOutcome, RunPage
 from stepwell.model.task import TaskDeclaration
 from stepwell.model.worker import Worker
-from stepwell.storage import attempt, checkpoint, event, log, queue, run, task, wait, worker
+from stepwell.storage import admission, attempt, checkpoint, event, log, queue, run, task, wait, worker
 from stepwell.storage.database import Database, Tx
 
 MOST_ROWS = 1000  # of one page of anything
@@ -50,7 +50,13 @@ async def get_run(db: Database, environment_id: str, run_id: str) -> RunDetail:
             waits=await wait.of_run(tx, run_id) if this.status == "waiting" else (),
             origins=tuple(await run.origins(tx, environment_id, run_id, _MOST_ORIGINS)) if this.forked_from else (),
             offspring=tuple(offspring),
+            collector=await admission.collector(tx, run_id) if this.attempt == 0 else None,
+            members=await _members(tx, this),
         )
+
+
+async def _members(tx: Tx, this: Run) -> tuple[str, ...]:
+    return tuple(await admission.members(tx, this.id)) if this.trigger_function == "collect" else ()
 
 
 async def list_runs(

@@ -16,6 +16,7 @@ from msgspec import structs
 
 from stepwell.codec import body as bodies
 from stepwell.codec.values import dumps
+from stepwell.engine.admission import settle
 from stepwell.engine.admit import Place, admit, store
 from stepwell.engine.cancel import run_not_found
 from stepwell.errors import ApiError, CheckpointError, NotFound, StepwellError
@@ -105,9 +106,12 @@ async def fork_each(
         prefix, old = prefixes[number], wanted[number].source.run
         if not isinstance(new, StepwellError) and not isinstance(prefix, StepwellError):
             last = prefix[-1].seq if prefix else None
-            # What was let in once is not asked again by the rules of admission.
-            made[number] = replace(new, forked_from=old.id, forked_seq=last, tags=old.tags, rules=())
+            # What was let in once is not asked again by the rules of admission; but it has no execution of its own.
+            rules = tuple(each for each in new.rules if each.kind == "batch")
+            made[number] = replace(new, forked_from=old.id, forked_seq=last, tags=old.tags, rules=rules)
+    settled = await settle(tx, environment_id, made, [None] * len(wanted))
     await store(tx, environment_id, list(made.values()))
+    await settled.carry_out(tx, environment_id)
     answers: list[Forked | StepwellError] = []
     for number, (each, prefix) in enumerate(zip(wanted, prefixes, strict=True)):
         new = made.get(number)
@@ -126,12 +130,23 @@ async def fork_each(
 
 
 async def _kept(tx: Tx, each: Again) -> list[Checkpoint] | StepwellError:
+    if each.source.run.trigger_function == "collect":
+        return _of_a_batch(each.source.run.id)
     if each.start is None and not each.changes:
         return []
     try:
         return await _prefix(tx, each.source.run.id, each.start, each.changes)
     except StepwellError as error:
         return error
+
+
+def _of_a_batch(run_id: str) -> StepwellError:
+    return ApiError(
+        f"{run_id} is the execution of a batch, whose runs have their results or failures by now",
+        code="invalid-request",
+        hint="rerun, fork or redrive those runs: `stepwell runs show` lists them, each joins the next batch",
+        status=422,
+    )
 
 
 def _request(each: Again, function: TriggerFunction) -> TriggerRequest:

@@ -17,8 +17,8 @@ async def pass_turns(db: Database, limit: int = 100) -> int:
     return len(keys)
 
 
-async def anyone_waits(db: Database) -> bool:
-    """Whether there may be a run that waits for its turn."""
+async def anyone_waits(db: Database) -> tuple[bool, float | None]:
+    """Whether there may be a run that waits for the end of another, and the seconds until a batch is due."""
     return await admission.anyone_waits(db, "anyone_waits")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast
 
-Kind = Literal["unique", "debounce", "singleton", "throttle"]
+Kind = Literal["unique", "debounce", "singleton", "throttle", "batch"]
 DebounceMode = Literal["leading", "trailing"]
 SingletonMode = Literal["skip", "replace", "queue"]
 Over = Literal["refuse", "drop"]
@@ -20,6 +20,7 @@ Why = Literal["duplicate", "debounced", "running", "throttled"]
 MAX_DELAY = 3600.0
 """Seconds for which a debounce may go on, unless it says otherwise."""
 MOST_MARKS = 1000
+MOST_MEMBERS = 1000
 _FARTHEST = 100 * 365 * 86400.0
 _LONGEST_PLAIN = 200
 _LONGEST_WORD = 512
@@ -71,17 +72,32 @@ class UniqueRule:
     by: tuple[str, ...] = ()
 
 
-Rule = DebounceRule | ThrottleRule | SingletonRule | UniqueRule
+@dataclass(frozen=True, slots=True)
+class BatchRule:
+    """One execution for many runs: their payloads become the list that `parameter` takes.
+
+    They are collected once there are `max_size` of them, or `max_wait` seconds after the first.
+    """
+
+    max_size: int
+    max_wait: float
+    parameter: str
+    key: str = ""
+    by: tuple[str, ...] = ()
+
+
+Rule = DebounceRule | ThrottleRule | SingletonRule | UniqueRule | BatchRule
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a task declares, or a trigger asks for; of one kind one."""
+    """What a task declares, or a trigger asks for; of one kind one. A batch only tasks declare."""
 
     unique: UniqueRule | None = None
     debounce: DebounceRule | None = None
     singleton: SingletonRule | None = None
     throttle: ThrottleRule | None = None
+    batch: BatchRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +113,15 @@ class Keyed:
 class KeyState:
     """What is known of a key: the run that stands for it, and moments in seconds since the epoch.
 
-    since: the first trigger (debounce). until: when the run is due (debounce), the window's end (unique).
-    marks: when runs were made (throttle).
+    since: the first trigger (debounce, batch). until: when the run is due (debounce), the window's end (unique), when
+    to collect (batch). marks: when runs were made (throttle). size: of a batch; canceled ones count until it is due.
     """
 
     run_id: str | None = None
     since: float = 0.0
     until: float = 0.0
     marks: tuple[float, ...] = ()
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +130,8 @@ class Verdict:
 
     why: None makes a run; else nothing is made, `run_id` stands for it. push: that run is due at this moment instead.
     delay: the new run is due after so many seconds. replaces: the run to cancel first. behind: the new run waits for
-    the key's others to end. retry_after: seconds after which a throttled trigger would not be.
+    the key's others to end. batched: it waits to be collected; tell: whoever collects has to know. retry_after: seconds
+    after which a throttled trigger would not be.
     """
 
     why: Why | None = None
@@ -123,6 +141,8 @@ class Verdict:
     delay: float | None = None
     replaces: str | None = None
     behind: bool = False
+    batched: bool = False
+    tell: bool = False
     refuse: bool = False
     retry_after: float | None = None
 
@@ -145,6 +165,7 @@ def rules_of(admission: Admission) -> list[tuple[Kind, Rule]]:
         ("debounce", admission.debounce),
         ("singleton", admission.singleton),
         ("throttle", admission.throttle),
+        ("batch", admission.batch),
     ]
     return [(kind, rule) for kind, rule in every if rule is not None]
 
@@ -190,6 +211,11 @@ def fault_of(rule: Rule) -> tuple[str, str] | None:
             )
     if isinstance(rule, ThrottleRule | UniqueRule) and not 0 < rule.window <= _FARTHEST:
         return f"window={rule.window:g}", "a window above 0"
+    if isinstance(rule, BatchRule):
+        if not 1 <= rule.max_size <= MOST_MEMBERS:
+            return f"max_size={rule.max_size}", f"1 to {MOST_MEMBERS} runs in a batch"
+        if not 0 < rule.max_wait <= _FARTHEST:
+            return f"max_wait={rule.max_wait:g}", "a max_wait above 0"
     if isinstance(rule, ThrottleRule) and not 1 <= rule.limit <= MOST_MARKS:
         return f"limit={rule.limit}", f"1 to {MOST_MARKS} runs in a window"
     return None
@@ -224,6 +250,9 @@ def decide(
             verdict = replace(verdict, delay=rule.delay)
         elif isinstance(rule, ThrottleRule):
             state = KeyState(new_run, marks=(*_within(rule, state, now), now))
+        elif isinstance(rule, BatchRule):
+            state, opened = joined(rule, state, now), not state.size
+            verdict = replace(verdict, batched=True, tell=opened or state.size == rule.max_size)
         elif _is_live(state, status):
             verdict = replace(verdict, behind=True, replaces=state.run_id if rule.mode == "replace" else None)
         else:
@@ -251,6 +280,13 @@ def _refusal(
                 after = marks[-rule.limit] + rule.window - now
                 return Verdict("throttled", state.run_id, refuse=rule.over == "refuse", retry_after=after)
     return None
+
+
+def joined(rule: BatchRule, state: KeyState, now: float) -> KeyState:
+    """A batch with one more in it: the first opens it, the last one makes it due."""
+    size = state.size + 1
+    since, until = (state.since, state.until) if state.size else (now, now + rule.max_wait)
+    return KeyState(since=since, until=min(now, until) if size >= rule.max_size else until, size=size)
 
 
 def _is_live(state: KeyState, status: dict[str, str]) -> bool:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 EventKind = Literal[
     "triggered",  # (delayed_until?, forked_from?, forked_seq?, redrive?)
     "promoted",  # its delay is over, or it is its turn
-    "held",  # it waits until the others of a singleton's key have ended (key?)
+    "held",  # it waits until the others of a singleton's key have ended, or for its batch (key?)
+    "collected",  # its payload is in the list of a collector (collector, place)
     "debounced",  # another trigger put it off (due: seconds since the epoch, payload?: it took that one's)
     "claimed",  # a worker took it (worker, worker_name, epoch, attempt, checkpoints: journal length it starts with)
     "suspended",  # (waits: [{key, kind, due_at?, spawn_key?, token_id?}])
@@ -21,7 +22,7 @@ EventKind = Literal[
     "rescued",  # its lease ran out: the worker died or was cut off (worker, epoch, crashes)
     "crashed",  # its executor died (code, message, crashes, retry_after?)
     "retrying",  # the attempt failed and another follows (attempt, code, name, message, retry_after, reason)
-    "completed",  # (attempt)
+    "completed",  # (attempt, or of a member of a batch: collector)
     "failed",  # (attempt, code, name, message, reason)
     "cancel_requested",  # from here on it can only end as canceled (reason?, by?, grace: seconds for its clean-up)
     "canceled",  # (note?, reason?, by: parent run id when it was canceled with its parent)

@@ -15,9 +15,9 @@ from stepwell.model.lifecycle import TERMINAL, Status
 from stepwell.model.wait import Wait
 
 # Which verb of the API or the SDK made the run; "fork" is a rerun or a replay from a checkpoint, "redrive" the same of
-# a dead letter.
+# a dead letter, "collect" the one execution of a batch of runs.
 TriggerFunction = Literal[
-    "trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork", "redrive", "schedule"
+    "trigger", "triggerAndWait", "batchTrigger", "batchTriggerAndWait", "fork", "redrive", "schedule", "collect"
 ]
 
 
@@ -89,7 +89,8 @@ class RunDetail:
 
     output is None unless completed. children: those it triggered, oldest first (the first 100). waits: what a waiting
     run waits for. origins: the run that it was made from by rerun, fork or redrive, the one that that was made from,
-    and so on (20). offspring: those that were made from it (the first 100).
+    and so on (20). offspring: those that were made from it (the first 100). collector: the run that has its payload
+    in a list, with those of others; members: the runs whose payloads this one has, in their order.
     """
 
     run: Run
@@ -103,6 +104,8 @@ class RunDetail:
     waits: tuple[Wait, ...] = ()
     origins: tuple[Run, ...] = ()
     offspring: tuple[Run, ...] = ()
+    collector: str | None = None
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

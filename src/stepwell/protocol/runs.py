@@ -122,7 +122,9 @@ class RunDetail(Run, frozen=True, kw_only=True):
     """A run in full. `payload` and `output` are plain JSON; `output` is absent until the run has completed.
 
     origins: the run that it was made from by rerun, fork or redrive, the one that that was made from, and so on.
-    offspring: the runs that were made from it. reviewedAt: when it was taken off the dead letters.
+    offspring: the runs that were made from it. collector: of a run of a batched task, the run that executes it together
+    with others; members: the runs that this one executes, in the order of their payloads.
+    reviewedAt: when it was taken off the dead letters.
     """
 
     depth: int
@@ -133,6 +135,8 @@ class RunDetail(Run, frozen=True, kw_only=True):
     error: RunError | None = None
     origins: list[LineageView] | None = None
     offspring: list[LineageView] | None = None
+    collector: str | None = None
+    members: list[str] | None = None
     reviewed_at: datetime | None = None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, get_args
 
-from stepwell.client.admission import Debounce, Singleton, Throttle, Unique, admission_of
+from stepwell.client.admission import Batch, Debounce, Singleton, Throttle, Unique, admission_of
 from stepwell.client.checks import described, refuse_unknown
 from stepwell.client.given import Given
 from stepwell.client.options import Duration
@@ -15,6 +15,7 @@ from stepwell.model.admission import Admission, SingletonMode
 from stepwell.model.message import EventTrigger
 from stepwell.model.retry import Retry
 from stepwell.model.task import DEFAULT_MEMORY, Durability, Isolation
+from stepwell.sdk.batching import with_batch
 from stepwell.sdk.events import Trigger, triggers_of
 from stepwell.sdk.memory import memory_bytes
 from stepwell.sdk.queues import Queue, checked_concurrency
@@ -56,6 +57,12 @@ class TaskOptions(TypedDict, total=False):
     throttle: Throttle
 
 
+class BatchOptions(TaskOptions, total=False):
+    """With the one that makes another kind of task."""
+
+    batch: Batch
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
     """A task's options, checked, in seconds and bytes."""
@@ -86,7 +93,7 @@ class TaskSettings:
 def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> TaskSettings:
     """The settings in the options of a `@task`. Raises ConfigError that names the function and the option."""
     owner = f"@task on {function.__qualname__} ({source_of(function)})"
-    refuse_unknown(owner, options, TaskOptions.__annotations__)
+    refuse_unknown(owner, options, BatchOptions.__annotations__)
     given = Given(owner, options)
     retry = given.get("retry")
     return TaskSettings(
@@ -110,7 +117,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         on_cancel=_hook(given, "on_cancel"),
         schedules=schedules_of(owner, options),
         triggers=triggers_of(owner, given.get("on")),
-        admission=admission_of(owner, options),
+        admission=with_batch(owner, function, options, admission_of(owner, options)),
     )
 
 

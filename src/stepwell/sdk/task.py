@@ -6,9 +6,10 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from stepwell.client.admission import Batch
 from stepwell.client.checks import checked_name
 from stepwell.client.options import TriggerFields, trigger_options
 from stepwell.errors import ConfigError, PayloadInvalid
@@ -16,6 +17,7 @@ from stepwell.model.child import TriggerOptions
 from stepwell.model.schedule import ScheduleDeclaration
 from stepwell.model.task import Durability, Isolation, TaskDeclaration
 from stepwell.sdk import registry
+from stepwell.sdk.batching import ItemShape
 from stepwell.sdk.options import TaskOptions, task_settings
 from stepwell.sdk.payloads import PayloadShape
 from stepwell.sdk.runtime import transform
@@ -26,6 +28,7 @@ from stepwell.sdk.wrong_use import checked_function, source_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Task(Triggers[P, R]):
@@ -65,7 +68,11 @@ class Task(Triggers[P, R]):
         self.on_success = settings.on_success
         self.on_failure = settings.on_failure
         self.on_cancel = settings.on_cancel
-        self._payload = PayloadShape(function, f"task {self.id!r}", scope)
+        self.is_batched = self.admission is not None and self.admission.batch is not None
+        shape = ItemShape if self.is_batched else PayloadShape
+        self._payload = shape(function, f"task {self.id!r}", scope)
+        if isinstance(self._payload, ItemShape):
+            self._payload.check()
         # A def task has no awaits to rewrite: its checkpoints are its @step calls.
         self.fn: Callable[..., Any] = transform(function, "task") if self.is_async else function
         functools.update_wrapper(cast("Any", self), function)
@@ -144,6 +151,11 @@ class Task(Triggers[P, R]):
         """
         return self._payload.arguments(payload)
 
+    def call_alone(self, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same for what a trigger sent; a batched task takes it as a list of one. Raises PayloadInvalid."""
+        shape = self._payload
+        return self.call(shape.alone(payload) if isinstance(shape, ItemShape) else payload)
+
     def encode_payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
         """The payload that stands for a call with these arguments, and its content type.
 
@@ -172,6 +184,20 @@ class BlockingTask(Task[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
+
+
+class AsyncBatchTask(Task[[T], R]):
+    """A task on an `async def` with a batch: a trigger gives one item, and gets what the task returns for that."""
+
+    def __call__(self, items: Sequence[T], /) -> Coroutine[Any, Any, list[R]]:
+        return self.fn(items)
+
+
+class BlockingBatchTask(Task[[T], R]):
+    """The same on a `def`."""
+
+    def __call__(self, items: Sequence[T], /) -> list[R]:
+        return self.fn(items)
 
 
 class TaskWithOptions(Triggers[P, R]):
@@ -210,6 +236,19 @@ class TaskDecorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> BlockingTask[P, R]: ...
 
 
+class BatchDecorator(Protocol):
+    """What `task(batch=...)` gives."""
+
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, fn: Callable[[list[T]], Coroutine[Any, Any, Sequence[R]]], /
+    ) -> AsyncBatchTask[T, R]: ...
+    @overload
+    def __call__(self, fn: Callable[[list[T]], Sequence[R]], /) -> BlockingBatchTask[T, R]: ...
+
+
+@overload
+def task(*, batch: Batch, **options: Unpack[TaskOptions]) -> BatchDecorator: ...
 @overload
 def task(  # pyright: ignore[reportOverlappingOverload]
     fn: Callable[P, Coroutine[Any, Any, R]], /
@@ -235,7 +274,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     on_start, on_success, on_failure, on_cancel: functions that run as steps at those moments. tags: of each run.
     schedule: a `Schedule(...)` or several; cron, every, timezone: the short form of one. on: `event(...)` or several:
     each such event starts a run, with the event's data as its payload. unique, debounce, singleton,
-    throttle: `Unique(...)` and so on, which of its triggers make a run.
+    throttle: `Unique(...)` and so on, which of its triggers make a run. batch: `Batch(...)`, the function takes a list
+    of what many triggers gave, and returns the list of their results.
 
     Raises:
         ConfigError: it is not on a function, an option is unknown or its value is none, or the id is taken.
@@ -255,7 +295,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
                 hint="a step is called by a task: write a task that awaits this step",
             )
         checked_function("@task", function)
-        kind = cast("type[Task[..., Any]]", AsyncTask if inspect.iscoroutinefunction(function) else BlockingTask)
+        kinds = (AsyncTask, BlockingTask) if options.get("batch") is None else (AsyncBatchTask, BlockingBatchTask)
+        kind = cast("type[Task[..., Any]]", kinds[0] if inspect.iscoroutinefunction(function) else kinds[1])
         return registry.add_task(kind(function, options, scope))
 
     return declare if fn is None else declare(fn)

@@ -23,7 +23,7 @@ from stepwell.services.runner import Loop, every_service, running
 from stepwell.services.service import Service
 from stepwell.storage.announcer import Announcer
 from stepwell.storage.database import Database
-from stepwell.storage.event import CHILDREN, READY, RUNS, TOKENS
+from stepwell.storage.event import CHILDREN, HELD, READY, RUNS, TOKENS
 from stepwell.storage.migrations import check, migrate
 from stepwell.storage.notify import Listener
 
@@ -86,7 +86,9 @@ def _services(settings: Settings) -> list[Service]:
 
 
 def _listen_for_turns(announcer: Announcer, listener: Listener, loops: Sequence[Loop]) -> None:
-    """The end of a run may be the turn of another. Ends come in swarms: one look serves all of some milliseconds."""
+    """The end of a run may be the turn of another. Ends come in swarms: one look serves all of some milliseconds.
+    A batch that begins will be due, one that is full is.
+    """
     [(admitter, loop)] = [(each.service, each) for each in loops if isinstance(each.service, Admitter)]
     looking: list[asyncio.TimerHandle] = []
 
@@ -99,6 +101,7 @@ def _listen_for_turns(announcer: Announcer, listener: Listener, loops: Sequence[
             looking.append(asyncio.get_running_loop().call_later(_TURN_SECONDS, look))
 
     announcer.subscribe(RUNS, ended, listener)
+    announcer.subscribe(HELD, lambda _: loop.wake(), listener)
 
 
 def _listen(announcer: Announcer, listener: Listener, gateway: Gateway, hints: Hints) -> None:

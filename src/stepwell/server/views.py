@@ -19,7 +19,7 @@ from stepwell.protocol.status import public_status
 from stepwell.protocol.triggering import FailureView, RemoteError, Result
 
 # The npm client knows none but these by its own verbs.
-_NPM_FUNCTIONS = {"fork": "trigger", "redrive": "trigger", "schedule": "trigger"}
+_NPM_FUNCTIONS = {"fork": "trigger", "redrive": "trigger", "schedule": "trigger", "collect": "trigger"}
 
 
 def run_view(run: model.Run, environment: Environment | None = None) -> wire.Run:
@@ -47,6 +47,8 @@ def detail_view(detail: model.RunDetail) -> wire.RunDetail:
         error=_error(run.failure),
         origins=[_lineage(each) for each in detail.origins] or None,
         offspring=[_lineage(each) for each in detail.offspring] or None,
+        collector=detail.collector,
+        members=list(detail.members) or None,
         reviewed_at=run.reviewed_at,
     )
 

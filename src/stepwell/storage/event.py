@@ -17,6 +17,7 @@ _sql = statements.load("event")
 READY = "stepwell_ready"  # ids of environments in which something became claimable
 CHILDREN = "stepwell_children"  # ids of runs of whose children one ended
 TOKENS = "stepwell_tokens"  # ids of runs that stayed with their worker while they waited for a token that was closed
+HELD = "stepwell_held"  # ids of environments in which a batch begins or is full
 RUNS = "stepwell_runs"  # ids of runs that ended, failed an attempt or were canceled
 
 Fact = tuple[str, EventKind, dict[str, Any]]
@@ -46,9 +47,11 @@ async def notify(
     children: Iterable[str] = (),
     tokens: Iterable[str] = (),
     runs: Iterable[str] = (),
+    held: Iterable[str] = (),
 ) -> None:
     """Once it is committed, hint to whoever listens, by these ids (see `announcer`)."""
-    for channel, ids in ((READY, set(ready)), (CHILDREN, set(children)), (TOKENS, set(tokens)), (RUNS, set(runs))):
+    given = ((READY, ready), (CHILDREN, children), (TOKENS, tokens), (RUNS, runs), (HELD, held))
+    for channel, ids in ((channel, set(ids)) for channel, ids in given):
         if ids:
             tx.hint(channel, ids)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from stepwell.codec.values import loads
 from stepwell.errors import LeaseLost, PayloadInvalid
 from stepwell.executor import determinism
@@ -268,7 +270,7 @@ class World:
     async def _end_child(self, child: Run) -> ChildOutcome:
         outcome = child.outcome or await self._finish_child(child)
         if isinstance(outcome, Completed):
-            return ChildOutcome(child.id, "completed", outcome.output, outcome.output_type)
+            return ChildOutcome(child.id, "completed", _own(child, outcome.output), outcome.output_type)
         failure = outcome.failure if isinstance(outcome, Failed) else None
         return ChildOutcome(child.id, "canceled" if isinstance(outcome, Canceled) else "failed", failure=failure)
 
@@ -277,7 +279,7 @@ class World:
             spec, child.task = child.task, registry.task_of(child.task.task_id)
             child.retry = child.task.retry.policy()
             try:
-                child.payload = child.task.call(loads(spec.payload))
+                child.payload = child.task.call_alone(loads(spec.payload))
             except PayloadInvalid as error:
                 child.outcome = failed(error)
                 return child.outcome
@@ -320,6 +322,15 @@ class Runnable:
 
 def _child(parent: Run, key: str, place: int, spec: ChildSpec) -> Run:
     return Run(derived_id("run", parent.id, f"{key}:{place}"), spec, ((), {}))
+
+
+def _own(child: Run, output: bytes) -> bytes:
+    """What a child returned; of a batched task, which runs for it alone here, what that returned for it."""
+    if isinstance(child.task, ChildSpec) or not child.task.is_batched:
+        return output
+    elements = msgspec.json.decode(output, type=list[msgspec.Raw])
+    assert len(elements) == 1, f"task {child.task.id!r} returned a list of {len(elements)} for a batch of 1"
+    return bytes(elements[0])
 
 
 def is_over(outcome: Outcome) -> bool:

@@ -550,6 +550,7 @@ CREATE TABLE admission (
     since              double precision NOT NULL DEFAULT 0,
     until              double precision NOT NULL DEFAULT 0,
     marks              double precision[] NOT NULL DEFAULT '{}',         -- throttle: when its runs were made
+    size               integer NOT NULL DEFAULT 0,                       -- batch: runs that wait to be collected, at most
     waiting            boolean NOT NULL DEFAULT false,                   -- there may be rows of `held`
     look_at            double precision NOT NULL,                        -- when it may have become useless
     PRIMARY KEY (environment_id, task_id, kind, key)
@@ -558,7 +559,7 @@ CREATE TABLE admission (
 CREATE INDEX admission_waiting ON admission (environment_id, task_id, kind, key) WHERE waiting;
 CREATE INDEX admission_useless ON admission (look_at);
 
--- Runs that are delayed until it is their turn, in this order.
+-- Runs that are delayed until it is their turn, in this order; those of a batch stay, to tell of their collector.
 CREATE TABLE held (
     run_id             text PRIMARY KEY,
     environment_id     text NOT NULL,
@@ -568,10 +569,12 @@ CREATE TABLE held (
     number             bigint NOT NULL,
     collector_id       text,                                             -- batch: the run that has its payload
     place              integer,                                          -- in the collector's list, from 0
+    over               boolean NOT NULL DEFAULT false,                   -- what came of the collector was given out
     CHECK ((collector_id IS NULL) = (place IS NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX held_in_order ON held (environment_id, task_id, kind, key, number) WHERE collector_id IS NULL;
 CREATE UNIQUE INDEX held_collected ON held (collector_id, place) WHERE collector_id IS NOT NULL;
+CREATE INDEX held_open ON held (collector_id) WHERE place = 0 AND NOT over;
 
 CREATE TABLE batch_item (
     batch_id           text NOT NULL,

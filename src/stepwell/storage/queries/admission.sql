@@ -20,11 +20,12 @@ WHERE EXISTS (
 
 -- name: write
 -- What is known of locked keys from now on. $1 environment; arrays: $2 task, $3 kind, $4 key, $5 run, $6 since, $7 until,
--- $8 marks, $9 seconds after which to look whether it is useless.
+-- $8 marks, $9 size, $10 seconds after which to look whether it is useless.
 UPDATE admission SET run_id = f.run_id, since = f.since, until = f.until, marks = f.marks::double precision[],
-                     look_at = extract(epoch FROM now()) + f.look_after
+                     size = f.size, look_at = extract(epoch FROM now()) + f.look_after
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::double precision[], $7::double precision[], $8::text[],
-            $9::double precision[]) AS f (task_id, kind, key, run_id, since, until, marks, look_after)
+            $9::integer[], $10::double precision[])
+     AS f (task_id, kind, key, run_id, since, until, marks, size, look_after)
 WHERE admission.environment_id = $1 AND admission.task_id = f.task_id AND admission.kind = f.kind
   AND admission.key = f.key
 
@@ -48,9 +49,10 @@ WITH mine AS (
 UPDATE run SET status = 'delayed' WHERE id = ANY($3) AND status = 'queued'
 
 -- name: held_of
--- Who waits for its turn under a key. $1 environment, $2 task, $3 kind, $4 key.
+-- Who waits for its turn under a key, at most $5. $1 environment, $2 task, $3 kind, $4 key.
 SELECT run_id FROM held
 WHERE environment_id = $1 AND task_id = $2 AND kind = $3 AND key = $4 AND collector_id IS NULL ORDER BY number
+LIMIT $5
 
 -- name: let_go
 -- These wait no longer.
@@ -64,8 +66,11 @@ WHERE admission.waiting AND admission.kind = 'singleton' AND (run.id IS NULL OR 
 LIMIT $1
 
 -- name: anyone_waits
--- Whether there is a key with runs that may wait for their turn.
-SELECT EXISTS (SELECT FROM admission WHERE waiting) AS found
+-- Whether runs may wait for the end of another, and the seconds until a batch is due.
+SELECT EXISTS (SELECT FROM admission WHERE waiting AND kind <> 'batch')
+           OR EXISTS (SELECT FROM held WHERE place = 0 AND NOT over) AS found,
+       (SELECT min(until) FROM admission WHERE waiting AND kind = 'batch')
+           - extract(epoch FROM clock_timestamp())::double precision AS due
 
 -- name: lock_one
 -- Locks one key: its run.
@@ -123,3 +128,59 @@ WITH old AS (
            AND EXISTS (SELECT FROM run WHERE run.id = admission.run_id AND run.ended_as IS NULL))
 )
 SELECT count(*) FROM old
+
+-- name: due_batches
+-- Keys of batches that are to be collected, at most $1.
+SELECT environment_id, task_id, key FROM admission
+WHERE waiting AND kind = 'batch' AND until <= extract(epoch FROM statement_timestamp())::double precision LIMIT $1
+
+-- name: lock_batch
+-- Locks the key of a batch; what is known of it, and the time. $1 environment, $2 task, $3 key.
+SELECT since, until, size, waiting, extract(epoch FROM clock_timestamp())::double precision AS now
+FROM admission WHERE environment_id = $1 AND task_id = $2 AND kind = 'batch' AND key = $3 FOR NO KEY UPDATE
+
+-- name: payloads
+-- What these runs were given, and when they were made.
+SELECT id, payload, payload_type, extract(epoch FROM created_at)::double precision AS created_at
+FROM run WHERE id = ANY($1)
+
+-- name: collect
+-- Waiting runs of a batch have a collector, $1. Arrays: $2 run, $3 place in its list.
+UPDATE held SET collector_id = $1, place = f.place
+FROM unnest($2::text[], $3::integer[]) AS f (run_id, place) WHERE held.run_id = f.run_id
+
+-- name: write_batch
+-- What is known of a locked batch from now on. $1 environment, $2 task, $3 key, $4 since, $5 until, $6 size.
+UPDATE admission SET since = $4, until = $5, size = $6, waiting = $6 > 0,
+                     look_at = greatest($5, extract(epoch FROM now())::double precision) + 60
+WHERE environment_id = $1 AND task_id = $2 AND kind = 'batch' AND key = $3
+
+-- name: ended_collectors
+-- Collectors that have ended and whose members do not know yet, at most $1.
+SELECT held.collector_id FROM held JOIN run ON run.id = held.collector_id
+WHERE held.place = 0 AND NOT held.over AND run.ended_as IS NOT NULL LIMIT $1
+
+-- name: members
+-- The runs whose payloads a collector has, in their order.
+SELECT run_id FROM held WHERE collector_id = $1 ORDER BY place
+
+-- name: collector
+-- The run that has the payload of this one.
+SELECT collector_id FROM held WHERE run_id = $1
+
+-- name: outcome
+-- What came of a collector.
+SELECT id, environment_id, status, output, output_type, failure, error_group, cancel_reason, started_at, not_undone
+FROM run WHERE id = $1
+
+-- name: share_out
+-- delayed -> the end of their collector. Arrays: $1 run, $2 output; $3 its type, $4 status, $5 failure, $6 error group,
+-- $7 why it was canceled, $8 when the collector began, $9 the collector.
+WITH put_off AS (DELETE FROM delayed WHERE run_id = ANY($1)
+), told AS (UPDATE held SET over = true WHERE collector_id = $9 AND NOT over)
+UPDATE run SET status = $4, output = f.output, output_type = CASE WHEN f.output IS NOT NULL THEN $3::text END,
+               failure = $5, error_group = $6, cancel_reason = $7, started_at = $8, finished_at = clock_timestamp(),
+               updated_at = clock_timestamp()
+FROM unnest($1::text[], $2::bytea[]) AS f (id, output)
+WHERE run.id = f.id AND run.status = 'delayed'
+RETURNING run.id
