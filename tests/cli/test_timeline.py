@@ -180,3 +180,14 @@ def test_a_bar_shows_where_in_the_whole_something_was(at: float, until: float | 
 
 def test_a_bar_of_a_run_without_duration_does_not_fail() -> None:
     assert bar(0, 0, 0).strip() == "━"
+
+
+def test_a_run_of_a_batch_names_its_collector_and_that_its_runs() -> None:
+    record = recorded("slept")
+    details = {"collector": "run_all", "place": 1}
+    events = [record.events[0], msgspec.structs.replace(record.events[1], type="collected", details=details)]
+    page = printed(replace(record, events=events, run=msgspec.structs.replace(record.run, collector="run_all")))
+    assert "collector  run_all" in page
+    assert "waited for its batch" in page
+    page = printed(replace(record, run=msgspec.structs.replace(record.run, members=["run_a", "run_b"])))
+    assert "members    2 runs: run_a, run_b" in page

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_type
 
-from stepwell import Retry, RunHandle, Stepwell, checkpoint, durable, queue, sleep, step, sync, task
+from stepwell import Batch, Retry, RunHandle, Stepwell, checkpoint, durable, queue, sleep, step, sync, task
 from stepwell.errors import RunFailed
 
 
@@ -91,3 +91,15 @@ async def elsewhere(client: Stepwell) -> None:
     research.options(priority="high")  # error: reportArgumentType
     await client.trigger("research", {"topic": "kelp"}, tags=["vip"])
     await client.trigger("research", {}, tag="vip")  # error: reportCallIssue
+
+
+@task(batch=Batch(max_size=10, max_wait="1s"))
+async def sizes(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+async def a_batched_task_takes_one_item_and_gives_its_own_result() -> None:
+    assert_type(await sizes.trigger("a"), RunHandle[int])
+    assert_type(await sizes.trigger_and_wait("a"), int)
+    assert_type(await sizes.map(["a", "b"]), list[int])
+    assert_type(await sizes(["a", "b"]), list[int])

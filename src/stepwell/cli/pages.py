@@ -98,10 +98,10 @@ def _kin(run: RunDetail, room: int) -> Iterable[tuple[str, str]]:
     for made in run.offspring or ():
         yield "again as", f"{made.id} ({made.state}, {made.made_by})"
     if run.collector is not None:
-        yield "executed by", run.collector
+        yield "collector", run.collector
     if run.members:
         named = ", ".join(run.members)
-        yield "executes", f"{counted(len(run.members), 'run')}: {named if len(named) <= room else named[:room] + '…'}"
+        yield "members", f"{counted(len(run.members), 'run')}: {named if len(named) <= room else named[:room] + '…'}"
 
 
 # ── the timeline ─────────────────────────────────────────────────────────────

@@ -183,6 +183,10 @@ class _Story:
     def tell_promoted(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(0.0, "delayed", "wait", "◷", until=at, order=-8)
 
+    def tell_collected(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
+        note = f"executed by {data.get('collector')}, at place {data.get('place')} of its list"
+        yield Entry(0.0, "waited for its batch", "wait", "◷", until=at, note=note, order=-8)
+
     def tell_rescheduled(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         yield Entry(at, "rescheduled", "quiet", "◷", note=f"to {data.get('delayed_until') or 'now'}", order=-8)
 

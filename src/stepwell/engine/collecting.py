@@ -163,7 +163,7 @@ class _Wrong(Exception):
 async def _share_out(db: Database, collector_id: str) -> None:
     async def body(tx: Tx) -> None:
         members = await admission.members(tx, collector_id)
-        states = await run.lock_family(tx, members)
+        states = await run.lock_family(tx, [*members, collector_id])
         ended = await admission.outcome(tx, collector_id)
         outputs: list[bytes | None] = [None] * len(members)
         if ended.status == "completed":
