@@ -106,6 +106,19 @@ async def test_the_first_waits_no_longer_than_it_may(world: World) -> None:
     assert await statuses(world, [first, second]) == ["completed", "completed"]
 
 
+async def test_one_that_was_full_until_some_were_canceled_waits_no_longer_for_that(world: World) -> None:
+    await declare(world)
+    [first] = await ask(world, "a")
+    await time_passes(world, 8)
+    await cancel(world.db, world.environment_id, first)
+    await ask(world, "b", "c")
+    await collecting.collect_due(world.db)
+    assert await world.claim(5, "worker-2", [TASK]) == []
+    await time_passes(world, 3)
+    await collecting.collect_due(world.db)
+    assert plain((await claimed(world)).payload) == {"texts": ["b", "c"]}
+
+
 async def test_each_key_has_a_batch_of_its_own(world: World) -> None:
     await declare(world, BatchRule(2, 10.0, "texts", by=("tenant",)))
     await ask(world, {"tenant": 1}, {"tenant": 2}, {"tenant": 1})
@@ -384,12 +397,14 @@ async def test_a_run_that_waits_for_its_batch_cannot_be_given_another_time(world
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("ask"), st.sampled_from("ab")),
+        st.tuples(st.just("ask"), st.sampled_from("aab")),
+        st.tuples(st.just("ask"), st.just("a")),
         st.tuples(st.just("pass"), st.sampled_from((4, 8, 12))),
-        st.tuples(st.just("cancel"), st.integers(0, 9)),
-        st.tuples(st.just("end"), st.sampled_from(("completed", "failed", "short"))),
+        st.tuples(st.just("cancel"), st.integers(1, 4)),  # the newest, the one before that, ...
+        st.tuples(st.just("end"), st.sampled_from(("completed", "completed", "failed", "short"))),
     ),
-    max_size=16,
+    min_size=8,
+    max_size=30,
 )
 
 
@@ -411,7 +426,7 @@ class Plain:
         self.collect()
 
     def cancel(self, number: int) -> None:
-        if number < len(self.runs) and self.runs[number]["status"] == "delayed":
+        if self.runs[number]["status"] == "delayed":
             self.runs[number]["status"] = "canceled"
         self.collect()
 
@@ -488,9 +503,9 @@ async def test_whatever_happens_in_whatever_order_is_as_in_the_plain_model(free_
                 )
                 model.collect()
             elif what == "cancel":
-                if value < len(ids):
-                    await cancel(world.db, world.environment_id, ids[value])
-                model.cancel(value)
+                if value <= len(ids):
+                    await cancel(world.db, world.environment_id, ids[-value])
+                    model.cancel(len(ids) - value)
             elif model.lists:
                 await finish_one(model, ids, value)
             await moved(model, ids)
