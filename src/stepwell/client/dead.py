@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from stepwell.client.exchange import Exchange, ask
+from stepwell.client.exchange import Exchange, ask, every_page
 from stepwell.client.runs import raw
 from stepwell.protocol import operations
 from stepwell.protocol.dead import (
@@ -43,15 +43,7 @@ def list_dead(limit: int, after: str | None, task: str | None, group: str | None
 
 
 def list_groups(task: str | None) -> Exchange[list[GroupView]]:
-    """All pages."""
-    found: list[GroupView] = []
-    page, pages = 1, 1
-    while page <= pages:
-        query = GroupQuery(page=page, per_page=_PAGE, task=task)
-        part = yield from ask(operations.LIST_DEAD_GROUPS, Groups, query=query)
-        found += part.data
-        page, pages = page + 1, part.pagination.total_pages
-    return found
+    return every_page(operations.LIST_DEAD_GROUPS, Groups, GroupQuery(per_page=_PAGE, task=task))
 
 
 def group(group_id: str) -> Exchange[GroupView]:

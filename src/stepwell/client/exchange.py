@@ -6,19 +6,23 @@ The two shells (`asynchronous`, `blocking`) only carry calls out; what is asked 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from stepwell.errors import ApiError
+from stepwell.protocol.fleet import PageNumbers, PageQuery
 from stepwell.protocol.operations import Operation
 from stepwell.protocol.refusals import error_from
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 ANSWER_WITHIN = 30.0  # seconds
+_FIRST_PAGE = PageQuery(per_page=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +107,25 @@ def ask(
 ) -> Exchange[T]:
     """The plain exchange: one call, one body."""
     return read((yield call(operation, body, query=query, repeatable=repeatable, **parameters)), response)
+
+
+class NumberedPage(Protocol[T_co]):
+    """A part of a list whose pages have numbers."""
+
+    @property
+    def data(self) -> Sequence[T_co]: ...
+    @property
+    def pagination(self) -> PageNumbers: ...
+
+
+def every_page(
+    operation: Operation, response: type[NumberedPage[T]], query: PageQuery = _FIRST_PAGE
+) -> Exchange[list[T]]:
+    """What stands on all pages of a list whose pages have numbers."""
+    found: list[T] = []
+    page, pages = 1, 1
+    while page <= pages:
+        part = yield from ask(operation, response, query=structs.replace(query, page=page))
+        found += part.data
+        page, pages = page + 1, part.pagination.total_pages
+    return found

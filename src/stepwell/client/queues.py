@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from stepwell.client.exchange import Exchange, ask
+from stepwell.client.exchange import Exchange, ask, every_page
 from stepwell.errors import ConfigError
 from stepwell.protocol import operations
-from stepwell.protocol.fleet import PageQuery
 from stepwell.protocol.queueing import (
     LimitName,
     Override,
@@ -34,14 +33,7 @@ class LimitFields(TypedDict, total=False):
 
 
 def list_queues() -> Exchange[list[QueueView]]:
-    """All pages."""
-    found: list[QueueView] = []
-    page, pages = 1, 1
-    while page <= pages:
-        part = yield from ask(operations.LIST_QUEUES, Queues, query=PageQuery(page=page, per_page=100))
-        found += part.data
-        page, pages = page + 1, part.pagination.total_pages
-    return found
+    return every_page(operations.LIST_QUEUES, Queues)
 
 
 def retrieve(name: str) -> Exchange[QueueView]:

@@ -9,12 +9,11 @@ from typing import Any, TypedDict, TypeVar, get_args
 import msgspec
 
 from stepwell.client.checks import epoch_seconds, refuse_unknown
-from stepwell.client.exchange import Exchange, ask
+from stepwell.client.exchange import Exchange, ask, every_page
 from stepwell.client.given import Given
 from stepwell.client.options import Duration
 from stepwell.model.schedule import Missed, Overlap
 from stepwell.protocol import operations
-from stepwell.protocol.fleet import PageQuery
 from stepwell.protocol.runs import Empty
 from stepwell.protocol.scheduling import (
     Backfill,
@@ -65,14 +64,7 @@ def retrieve(schedule_id: str) -> Exchange[ScheduleView]:
 
 
 def list_all() -> Exchange[list[ScheduleView]]:
-    """All pages."""
-    found: list[ScheduleView] = []
-    page, pages = 1, 1
-    while page <= pages:
-        part = yield from ask(operations.LIST_SCHEDULES, Schedules, query=PageQuery(page=page, per_page=100))
-        found += part.data
-        page, pages = page + 1, part.pagination.total_pages
-    return found
+    return every_page(operations.LIST_SCHEDULES, Schedules)
 
 
 def delete(schedule_id: str) -> Exchange[Id]:
