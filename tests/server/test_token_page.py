@@ -211,10 +211,10 @@ async def links_that_are_none(asker: Asker, other: Asker) -> dict[str, str]:
     token, second, foreign = await asker.ask(title="Secret"), await asker.ask(), await other.ask()
     good = httpx.URL(asker.link(token))
     signature, expires = good.params["signature"], int(good.params["expires"])
-    end = "A" if signature[-1] != "A" else "B"
+    other_letter = "A" if signature[10] != "A" else "B"
     theirs = httpx.URL(other.link(foreign)).params["signature"]
     return {
-        "changed": str(good.copy_set_param("signature", signature[:10] + end + signature[11:])),
+        "changed": str(good.copy_set_param("signature", signature[:10] + other_letter + signature[11:])),
         "cut": str(good.copy_set_param("signature", signature[:-1])),
         "of another token": str(good.copy_set_param("signature", httpx.URL(asker.link(second)).params["signature"])),
         "of another environment": str(good.copy_set_param("signature", theirs)),
