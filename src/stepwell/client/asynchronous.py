@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
-from stepwell.client import dead, events, fleet, guarding, messages, queues, runs, schedules, tokens, triggering
+from stepwell.client import events, fleet, messages, tokens, triggering
+from stepwell.client.async_dead import DeadLetters
+from stepwell.client.async_guards import GuardsOf
 from stepwell.client.async_lines import AsyncLines
+from stepwell.client.async_queues import Queues
+from stepwell.client.async_runs import Runs
+from stepwell.client.async_schedules import Schedules
 from stepwell.client.connection import find_connection
-from stepwell.client.dead import Choice
 from stepwell.client.exchange import Call, Exchange, Reply, raise_for_refusal
 from stepwell.client.handles import BatchHandle, RunHandle
 from stepwell.client.lines import goes_direct
 from stepwell.client.options import Duration, TriggerFields
-from stepwell.client.queues import LimitFields
 from stepwell.client.retrying import delay_after_reply, delay_after_silence
-from stepwell.client.runs import Filter
-from stepwell.client.schedules import Times
 from stepwell.client.specs import spec_of, specs_of
 from stepwell.client.tokens import TokenChoice, TokenFields
 from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
 from stepwell.client.watching import Message, Seen, Watch
 from stepwell.model.child import ChildSpec
-from stepwell.model.permit import GuardKind
 from stepwell.primitives.duration import seconds
-from stepwell.protocol.dead import Dead, DeadLetter, GroupView, Redriven
 from stepwell.protocol.events import EventSent, SentEvent, SentEventList
 from stepwell.protocol.fleet import Health, TaskView, WorkerView
-from stepwell.protocol.guarding import GuardDetail, GuardView
-from stepwell.protocol.queueing import LimitName, QueueView
-from stepwell.protocol.runs import AttemptView, Canceled, CheckpointView, EventView, LogView, RunDetail, RunList
-from stepwell.protocol.scheduling import Previewed, ScheduleView, TickView
 from stepwell.protocol.tokens import TokenCreated, TokenDetail, TokenList
-from stepwell.protocol.wire import UNSET
 
 T = TypeVar("T")
 
@@ -272,251 +265,3 @@ class Stepwell:
         return reply_of(
             await self._http.request(call.method, call.url, content=call.content, headers=call.headers, timeout=timeout)
         )
-
-
-class Runs:
-    """`client.runs`: everything about runs."""
-
-    def __init__(self, client: Stepwell) -> None:
-        self._client = client
-
-    async def retrieve(self, run_id: str) -> RunDetail:
-        """The run in full: status, times, payload, output, failure, related runs."""
-        return await self._client.ask(runs.retrieve(run_id))
-
-    async def list(self, *, limit: int = 20, **filters: Unpack[Filter]) -> RunList:
-        """One page of runs, newest first. `status` takes our names, several with commas between; `period` is "24h";
-        `after` and `before` are cursors from a page's `pagination`."""
-        return await self._client.ask(runs.list_runs(limit, filters))
-
-    async def result(self, run_id: str, timeout: Duration | None = None) -> Any:
-        """The run's output, once it has ended. Raises RunFailed when it has none, TimeoutError after `timeout`."""
-        return await self._client.ask(runs.result(run_id, None if timeout is None else seconds(timeout)))
-
-    async def cancel(self, run_id: str, reason: str | None = None, *, grace: Duration | None = None) -> Canceled:
-        """Cancels a run and its children; `canceled` is False when it had ended before, as `state`.
-
-        A run that has begun gets CancelledError and has `grace` to clean up (default: as its task says, 5 s); `state`
-        is "canceled" only when that is over. With `grace=0` it ends at once, and its code hears nothing of it.
-        """
-        return await self._client.ask(runs.cancel(run_id, reason, grace))
-
-    async def replay(self, run_id: str) -> RunHandle[Any]:
-        """A new run with the same payload, from the start."""
-        return RunHandle((await self._client.ask(runs.replay(run_id))).id, self._client)
-
-    async def fork(
-        self,
-        run_id: str,
-        *,
-        from_checkpoint: str | int | None = None,
-        payload: Any = UNSET,
-        changes: Mapping[str, Any] | None = None,
-    ) -> RunHandle[Any]:
-        """A new run that keeps this one's journal up to a checkpoint (its name, key or number) and goes on after it.
-
-        Without a checkpoint it begins at the start, or after the last of `changes`: other values for kept checkpoints.
-        """
-        forked = await self._client.ask(runs.fork(run_id, from_checkpoint, payload, changes))
-        return RunHandle(forked.id, self._client)
-
-    async def journal(self, run_id: str, *, after: int = -1) -> Sequence[CheckpointView]:
-        """The run's checkpoints in order, those beyond number `after`."""
-        return await self._client.ask(runs.journal(run_id, after))
-
-    async def attempts(self, run_id: str) -> Sequence[AttemptView]:
-        """The run's attempts, in order."""
-        return await self._client.ask(runs.attempts(run_id))
-
-    async def events(self, run_id: str, *, after: int = -1) -> Sequence[EventView]:
-        """What happened to the run, in order, beyond number `after`."""
-        return await self._client.ask(runs.events(run_id, after))
-
-    async def logs(self, run_id: str, *, after: int = -1) -> Sequence[LogView]:
-        """What the run's code printed and logged, beyond number `after`."""
-        return await self._client.ask(runs.logs(run_id, after))
-
-    def watch(self, run_id: str) -> AsyncIterator[Seen]:
-        """Follows a run: itself at each change, its events, checkpoints and logs as they come; ends with the run."""
-        return self._client.follow(Watch(run_id))
-
-
-class DeadLetters:
-    """`client.dead`: failed runs that nobody has dealt with yet, and their groups."""
-
-    def __init__(self, client: Stepwell) -> None:
-        self._client = client
-
-    async def list(
-        self, *, limit: int = 50, after: str | None = None, task: str | None = None, group: str | None = None
-    ) -> Dead:
-        """One page of them, newest first; of one task, or of one group by its id."""
-        return await self._client.ask(dead.list_dead(limit, after, task, group))
-
-    async def groups(self, *, task: str | None = None) -> Sequence[GroupView]:
-        """Those that failed alike as one, with counts, first and last seen; the last seen first."""
-        return await self._client.ask(dead.list_groups(task))
-
-    async def group(self, group_id: str) -> GroupView:
-        """One group. Raises NotFound when no dead letter is in it."""
-        return await self._client.ask(dead.group(group_id))
-
-    async def retrieve(self, run_id: str) -> DeadLetter:
-        """One dead letter in full, with its group. Raises Conflict for a run that is none."""
-        return await self._client.ask(dead.retrieve(run_id))
-
-    async def redrive(self, run_id: str, *, payload: Any = UNSET, from_start: bool = False) -> RunHandle[Any]:
-        """Runs one again as a new run, from where it failed, and takes it off the list.
-
-        With `from_start` everything runs again, and so it does with another payload.
-
-        Raises:
-            Conflict: it is no dead letter. PayloadInvalid: the payload does not fit; it stays on the list.
-        """
-        made = await self._client.ask(dead.redrive(run_id, payload, from_start=from_start))
-        return RunHandle(made.id, self._client)
-
-    async def redrive_many(
-        self, *, rate: str | None = None, from_start: bool = False, **choice: Unpack[Choice]
-    ) -> Redriven:
-        """Runs many again, the oldest first: these runs, a group, a task, or `everything`.
-
-        rate: how many begin at most, "10/s" or "100/m"; the new runs are stored at once, each with its delay. The
-        answer has the new run of each old one, and why others stayed on the list.
-        """
-        return await self._client.ask(dead.redrive_many(choice, rate, from_start=from_start))
-
-    async def discard(self, run_id: str, reason: str, *, by: str | None = None) -> None:
-        """Takes one off the list without running it again; reason and by are kept with the run."""
-        await self._client.ask(dead.discard(run_id, reason, by))
-
-    async def discard_many(self, reason: str, *, by: str | None = None, **choice: Unpack[Choice]) -> int:
-        """The same of many, chosen as for `redrive_many`; how many."""
-        return (await self._client.ask(dead.discard_many(choice, reason, by))).count
-
-
-class Queues:
-    """`client.queues`: what runs and waits in them, their limits at runtime; `await client.queues()` lists them."""
-
-    def __init__(self, client: Stepwell) -> None:
-        self._client = client
-
-    async def __call__(self) -> Sequence[QueueView]:
-        """The same as `list`."""
-        return await self._client.ask(queues.list_queues())
-
-    async def list(self) -> Sequence[QueueView]:
-        """All of them by name, with what runs and waits in them."""
-        return await self._client.ask(queues.list_queues())
-
-    async def retrieve(self, name: str) -> QueueView:
-        """One of them; a task's own queue is `task/<id>`. Raises NotFound, as all of these do."""
-        return await self._client.ask(queues.retrieve(name))
-
-    async def pause(self, name: str) -> QueueView:
-        """Nothing of it is handed to workers until it is resumed; what executes goes on."""
-        return await self._client.ask(queues.pause(name, paused=True))
-
-    async def resume(self, name: str) -> QueueView:
-        """Go on with a paused queue."""
-        return await self._client.ask(queues.pause(name, paused=False))
-
-    async def override(self, name: str, *, by: str | None = None, **limits: Unpack[LimitFields]) -> QueueView:
-        """Set limits in place of those in code, until they are reset; no deploy undoes it. by: who does.
-
-        A concurrency of 0 lets nothing start. Rates are texts: "100/1m", "10/1s burst 20", "5/1h sliding".
-        """
-        return await self._client.ask(queues.override(name, limits, by))
-
-    async def reset(self, name: str, *only: LimitName) -> QueueView:
-        """What code declares counts again; with names of limits, for these."""
-        return await self._client.ask(queues.reset(name, only))
-
-    async def pause_task(self, task_id: str) -> None:
-        """No run of a task is handed to workers, whatever queue it is in."""
-        await self._client.ask(queues.pause_task(task_id, paused=True))
-
-    async def resume_task(self, task_id: str) -> None:
-        """Go on with a paused task."""
-        await self._client.ask(queues.pause_task(task_id, paused=False))
-
-    async def pause_environment(self) -> None:
-        """No run of the environment is handed to workers."""
-        await self._client.ask(queues.pause_environment(paused=True))
-
-    async def resume_environment(self) -> None:
-        """Go on with all there is."""
-        await self._client.ask(queues.pause_environment(paused=False))
-
-
-class Schedules:
-    """`client.schedules`: when tasks run by themselves."""
-
-    def __init__(self, client: Stepwell) -> None:
-        self._client = client
-
-    async def create(self, task_id: str, *, key: str | None = None, **times: Unpack[Times]) -> ScheduleView:
-        """Makes a schedule of a task, or changes the one with the same `key`; without a key it is always a new one.
-
-        Raises:
-            ConfigError, ApiError: what was said of it cannot be. NotFound: no worker has registered the task.
-            PayloadInvalid: the task would not take what its runs would get. Conflict: the key is declared in code.
-        """
-        return await self._client.ask(schedules.create(task_id, key, times))
-
-    async def update(self, schedule_id: str, task_id: str, **times: Unpack[Times]) -> ScheduleView:
-        """Makes a schedule another one, all but its key; what is not said is the default. Raises as `create`."""
-        return await self._client.ask(schedules.update(schedule_id, task_id, times))
-
-    async def retrieve(self, schedule_id: str) -> ScheduleView:
-        """A schedule, with its next ten ticks."""
-        return await self._client.ask(schedules.retrieve(schedule_id))
-
-    async def delete(self, schedule_id: str) -> None:
-        """Removes it; its runs stay. Raises Conflict for one that is declared in code."""
-        await self._client.ask(schedules.delete(schedule_id))
-
-    async def pause(self, schedule_id: str) -> ScheduleView:
-        """Its ticks trigger nothing until it is resumed, and are not made up for."""
-        return await self._client.ask(schedules.pause(schedule_id))
-
-    async def resume(self, schedule_id: str) -> ScheduleView:
-        """Goes on with its next tick from now."""
-        return await self._client.ask(schedules.resume(schedule_id))
-
-    async def ticks(self, schedule_id: str, *, limit: int = 50, before: datetime | None = None) -> list[TickView]:
-        """What came of its ticks, newest first."""
-        return await self._client.ask(schedules.ticks(schedule_id, limit, before))
-
-    async def backfill(self, schedule_id: str, begin: datetime, end: datetime) -> list[TickView]:
-        """Triggers a run for each past tick from `begin` to `end` that had none, up to 1,000; those ticks."""
-        return await self._client.ask(schedules.backfill(schedule_id, begin, end))
-
-    async def preview(
-        self, *, cron: str | None = None, every: str | float | None = None, timezone: str | None = None, count: int = 10
-    ) -> Previewed:
-        """The next ticks that such a schedule would have. Makes nothing."""
-        return await self._client.ask(schedules.preview(cron, every, timezone, count))
-
-    async def list(self) -> list[ScheduleView]:
-        """The environment's schedules, newest first."""
-        return await self._client.ask(schedules.list_all())
-
-
-class GuardsOf:
-    """`client.guards`: semaphores, limiters and breakers, by their kind and name."""
-
-    def __init__(self, client: Stepwell) -> None:
-        self._client = client
-
-    async def list(self, kind: GuardKind | None = None) -> list[GuardView]:
-        """All that were ever used, or those of a kind: semaphore, limiter or breaker."""
-        return await self._client.ask(guarding.list_all(kind))
-
-    async def retrieve(self, kind: GuardKind, name: str) -> GuardDetail:
-        """One, with the runs that hold it and those that wait. Raises NotFound."""
-        return await self._client.ask(guarding.retrieve(kind, name))
-
-    async def forget(self, kind: GuardKind, name: str) -> None:
-        """Reset one. Raises NotFound, and Conflict for a semaphore that is in use."""
-        await self._client.ask(guarding.forget(kind, name))

@@ -1,0 +1,67 @@
+"""`client.queues` for async code: queues and their limits at runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Unpack
+
+from stepwell.client import queues
+from stepwell.client.queues import LimitFields
+from stepwell.protocol.queueing import LimitName, QueueView
+
+if TYPE_CHECKING:
+    from stepwell.client.asynchronous import Stepwell
+
+
+class Queues:
+    """`client.queues`: what runs and waits in them, their limits at runtime; `await client.queues()` lists them."""
+
+    def __init__(self, client: Stepwell) -> None:
+        self._client = client
+
+    async def __call__(self) -> Sequence[QueueView]:
+        """The same as `list`."""
+        return await self._client.ask(queues.list_queues())
+
+    async def list(self) -> Sequence[QueueView]:
+        """All of them by name, with what runs and waits in them."""
+        return await self._client.ask(queues.list_queues())
+
+    async def retrieve(self, name: str) -> QueueView:
+        """One of them; a task's own queue is `task/<id>`. Raises NotFound, as all of these do."""
+        return await self._client.ask(queues.retrieve(name))
+
+    async def pause(self, name: str) -> QueueView:
+        """Nothing of it is handed to workers until it is resumed; what executes goes on."""
+        return await self._client.ask(queues.pause(name, paused=True))
+
+    async def resume(self, name: str) -> QueueView:
+        """Go on with a paused queue."""
+        return await self._client.ask(queues.pause(name, paused=False))
+
+    async def override(self, name: str, *, by: str | None = None, **limits: Unpack[LimitFields]) -> QueueView:
+        """Set limits in place of those in code, until they are reset; no deploy undoes it. by: who does.
+
+        A concurrency of 0 lets nothing start. Rates are texts: "100/1m", "10/1s burst 20", "5/1h sliding".
+        """
+        return await self._client.ask(queues.override(name, limits, by))
+
+    async def reset(self, name: str, *only: LimitName) -> QueueView:
+        """What code declares counts again; with names of limits, for these."""
+        return await self._client.ask(queues.reset(name, only))
+
+    async def pause_task(self, task_id: str) -> None:
+        """No run of a task is handed to workers, whatever queue it is in."""
+        await self._client.ask(queues.pause_task(task_id, paused=True))
+
+    async def resume_task(self, task_id: str) -> None:
+        """Go on with a paused task."""
+        await self._client.ask(queues.pause_task(task_id, paused=False))
+
+    async def pause_environment(self) -> None:
+        """No run of the environment is handed to workers."""
+        await self._client.ask(queues.pause_environment(paused=True))
+
+    async def resume_environment(self) -> None:
+        """Go on with all there is."""
+        await self._client.ask(queues.pause_environment(paused=False))
