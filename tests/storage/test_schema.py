@@ -165,7 +165,7 @@ async def test_whether_children_are_under_way_is_one_probe(crowded: World) -> No
            WHERE status = 'completed' AND number % 4 = 0 OR id = 'run_queued2'"""
     )
     await crowded.sql("ANALYZE run")
-    plan = await explain(crowded.db, "run", "spawns_under_way", ["run_queued1"], ["/|map#0"])
+    plan = await explain(crowded.db, "run_reading", "spawns_under_way", ["run_queued1"], ["/|map#0"])
     assert "run_open_children" in plan
     assert "Seq Scan on run" not in plan
 
@@ -188,8 +188,8 @@ async def test_a_list_reads_its_page_and_not_all_runs(crowded: World) -> None:
 
 async def explain_list(db: Database, name: str, *args: object) -> str:
     async with db.read("explain") as tx:
-        await tx.fetch(statements.load("run").plan_by_values)
-        rows = await tx.fetch(f"EXPLAIN {statements.load('run')[name]}", *args)
+        await tx.fetch(statements.load("run_reading").plan_by_values)
+        rows = await tx.fetch(f"EXPLAIN {statements.load('run_reading')[name]}", *args)
     return "\n".join(row[0] for row in rows)
 
 

@@ -11,7 +11,7 @@ from stepwell.engine.cancel import run_not_found
 from stepwell.engine.metadata import Document, problem_with
 from stepwell.errors import LimitExceeded
 from stepwell.model.trigger import MAX_TAGS
-from stepwell.storage import event, run
+from stepwell.storage import event, run, run_reading
 from stepwell.storage.database import Database, Tx
 
 
@@ -25,7 +25,7 @@ async def change_metadata(
 
     async def body(tx: Tx) -> Document:
         await _lock(tx, environment_id, run_id)
-        found = (await run.summaries(tx, environment_id, [run_id]))[run_id]
+        found = (await run_reading.summaries(tx, environment_id, [run_id]))[run_id]
         document = change(msgspec.json.decode(found.metadata) if found.metadata else {})
         encoded = msgspec.json.encode(document)
         if problem := problem_with(encoded):
@@ -44,7 +44,7 @@ async def add_tags(db: Database, environment_id: str, run_id: str, tags: Sequenc
 
     async def body(tx: Tx) -> tuple[str, ...]:
         await _lock(tx, environment_id, run_id)
-        found = (await run.summaries(tx, environment_id, [run_id]))[run_id]
+        found = (await run_reading.summaries(tx, environment_id, [run_id]))[run_id]
         combined = tuple(dict.fromkeys((*found.tags, *tags)))
         if len(combined) > MAX_TAGS:
             raise LimitExceeded(

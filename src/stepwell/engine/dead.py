@@ -16,7 +16,7 @@ from stepwell.errors import ApiError, Conflict, NotFound, StepwellError
 from stepwell.model.dead import DeadFilter, ErrorGroup, Pace, Redriven
 from stepwell.model.run import RunDetail, RunPage
 from stepwell.model.trigger import Triggered
-from stepwell.storage import checkpoint, dead, event, run, worker
+from stepwell.storage import checkpoint, dead, event, run, run_reading, worker
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
 
@@ -96,7 +96,7 @@ async def redrive(
 
     async def body(tx: Tx) -> Triggered:
         await _lock_dead(tx, environment_id, run_id)
-        [source] = await run.details(tx, environment_id, [run_id])
+        [source] = await run_reading.details(tx, environment_id, [run_id])
         [start] = await _starts(tx, [source], from_start=from_start or payload is not None)
         other = None if payload is None else (payload, payload_type)
         [made] = await _redrive(tx, environment_id, [Again(source, start, payload=other)])
@@ -156,7 +156,7 @@ async def _some(
         ids = [run_id for run_id, _ in chosen]
         await run.lock(tx, ids)
         here = await dead.still(tx, environment_id, ids)
-        sources = [each for each in await run.details(tx, environment_id, ids) if each.run.id in here]
+        sources = [each for each in await run_reading.details(tx, environment_id, ids) if each.run.id in here]
         starts = await _starts(tx, sources, from_start=from_start)
         gap = 0.0 if rate is None else 1.0 / rate
         moments = [None if rate is None else pace.next_at + gap * n for n in range(len(sources))]

@@ -10,7 +10,7 @@ from msgspec import structs
 from stepwell.engine.release import release
 from stepwell.errors import NotFound
 from stepwell.protocol.frames import HeartbeatReply, Release
-from stepwell.storage import lease, run, worker
+from stepwell.storage import lease, run, run_reading, worker
 from stepwell.storage.database import Database, Tx
 
 _OWN_ENDS = frozenset({"suspend", "finish", "release"})
@@ -63,7 +63,7 @@ async def revoked(db: Database, worker_id: str, leases: Sequence[tuple[str, int]
 
 async def _reply(tx: Tx, leases: Sequence[tuple[str, int]], live: set[str]) -> HeartbeatReply:
     gone = [(run_id, epoch) for run_id, epoch in leases if run_id not in live]
-    standings = await run.standings(tx, [run_id for run_id, _ in gone]) if gone else {}
+    standings = await run_reading.standings(tx, [run_id for run_id, _ in gone]) if gone else {}
     lost: list[str] = []
     for run_id, epoch in gone:
         _, current, left_by = standings.get(run_id, ("unknown", -1, None))

@@ -29,7 +29,7 @@ from stepwell.model.run import RunState
 from stepwell.model.token import TokenSpec
 from stepwell.model.trigger import TriggerRequest
 from stepwell.primitives.ids import derived_id, new_id
-from stepwell.storage import event, message, run, token
+from stepwell.storage import event, message, run, run_reading, token
 from stepwell.storage.database import Database, Tx
 
 LARGEST = 1024 * 1024
@@ -273,7 +273,7 @@ async def get_event(db: Database, environment_id: str, event_id: str) -> Message
 
 async def get_update(db: Database, environment_id: str, run_id: str, update_id: str) -> tuple[Message, Status]:
     """An update, and how its run stood before that was looked up. Raises NotFound (run-not-found, update-not-found)."""
-    outcome = (await run.outcomes(db, environment_id, [run_id])).get(run_id)
+    outcome = (await run_reading.outcomes(db, environment_id, [run_id])).get(run_id)
     if outcome is None:
         raise run_not_found(run_id)
     async with db.read("update") as tx:

@@ -16,7 +16,7 @@ from stepwell.model.queue import Queue
 from stepwell.model.run import Run, RunDetail, RunFilter, RunOutcome, RunPage
 from stepwell.model.task import TaskDeclaration
 from stepwell.model.worker import Worker
-from stepwell.storage import admission, attempt, checkpoint, event, log, queue, run, task, wait, worker
+from stepwell.storage import admission, attempt, checkpoint, event, log, queue, run, run_reading, task, wait, worker
 from stepwell.storage.database import Database, Tx
 
 MOST_ROWS = 1000  # of one page of anything
@@ -31,13 +31,14 @@ async def get_run(db: Database, environment_id: str, run_id: str) -> RunDetail:
     Raises NotFound (run-not-found).
     """
     async with db.read("get_run") as tx:
-        found = await run.get(tx, environment_id, run_id)
+        found = await run_reading.get(tx, environment_id, run_id)
         if found is None:
             raise run_not_found(run_id)
         this = found.run
         relatives = [each for each in (this.parent_id, this.root_id) if each and each != this.id]
-        related = await run.summaries(tx, environment_id, relatives) if relatives else {}
-        children, offspring = await run.relatives(tx, environment_id, run_id, _MOST_CHILDREN)
+        related = await run_reading.summaries(tx, environment_id, relatives) if relatives else {}
+        children, offspring = await run_reading.relatives(tx, environment_id, run_id, _MOST_CHILDREN)
+        origins = await run_reading.origins(tx, environment_id, run_id, _MOST_ORIGINS) if this.forked_from else ()
         return RunDetail(
             run=this,
             payload=found.payload,
@@ -48,7 +49,7 @@ async def get_run(db: Database, environment_id: str, run_id: str) -> RunDetail:
             root=related.get(this.root_id),
             children=tuple(children),
             waits=await wait.of_run(tx, run_id) if this.status == "waiting" else (),
-            origins=tuple(await run.origins(tx, environment_id, run_id, _MOST_ORIGINS)) if this.forked_from else (),
+            origins=tuple(origins),
             offspring=tuple(offspring),
             collector=await admission.collector(tx, run_id) if this.attempt == 0 else None,
             members=await _members(tx, this),
@@ -71,7 +72,7 @@ async def list_runs(
     """A page of runs, newest first. after, before: ids of runs at the edge of another page."""
     limit = max(1, min(limit, MOST_ROWS))
     async with db.read("list_runs") as tx:
-        found = await run.list_runs(tx, environment_id, where, after=after, before=before, limit=limit + 1)
+        found = await run_reading.list_runs(tx, environment_id, where, after=after, before=before, limit=limit + 1)
     more, runs = len(found) > limit, found[:limit]
     if before is not None:
         runs.reverse()
@@ -82,7 +83,7 @@ async def list_runs(
 
 async def outcomes(db: Database, environment_id: str, run_ids: Sequence[str]) -> dict[str, RunOutcome]:
     """Status of each run, and how it ended if it did. Unknown ids are left out."""
-    return await run.outcomes(db, environment_id, run_ids)
+    return await run_reading.outcomes(db, environment_id, run_ids)
 
 
 async def outcome(db: Database, environment_id: str, run_id: str) -> RunOutcome:
@@ -96,7 +97,7 @@ async def outcome(db: Database, environment_id: str, run_id: str) -> RunOutcome:
 async def canceled_of(db: Database, run_ids: Collection[str]) -> set[str]:
     """Which of these runs have been canceled."""
     async with db.read("canceled_of") as tx:
-        standings = await run.standings(tx, list(run_ids))
+        standings = await run_reading.standings(tx, list(run_ids))
     return {run_id for run_id, (status, _, _) in standings.items() if status == "canceled"}
 
 
@@ -146,7 +147,7 @@ async def children(db: Database, environment_id: str, run_id: str, *, limit: int
     """The runs that a run triggered, oldest first. Raises NotFound (run-not-found)."""
     async with db.read("children") as tx:
         await _known(tx, environment_id, run_id)
-        return await run.children(tx, environment_id, run_id, limit)
+        return await run_reading.children(tx, environment_id, run_id, limit)
 
 
 MOST_OUTCOMES = 500
@@ -163,12 +164,12 @@ async def ended_children(db: Database, asked: Sequence[tuple[str, str]]) -> dict
     by_run: dict[str, list[str]] = {}
     ended: dict[tuple[str, str], ChildPage] = {}
     async with db.read("ended_children") as tx:
-        under_way = await run.spawns_under_way(tx, asked)
+        under_way = await run_reading.spawns_under_way(tx, asked)
         for run_id, spawn_key in asked:
             if (run_id, spawn_key) not in under_way:
                 by_run.setdefault(run_id, []).append(spawn_key)
         for run_id, spawn_keys in by_run.items():
-            found = await run.outcomes_of_children(tx, run_id, spawn_keys, 0, MOST_OUTCOMES, OUTCOMES_SIZE)
+            found = await run_reading.outcomes_of_children(tx, run_id, spawn_keys, 0, MOST_OUTCOMES, OUTCOMES_SIZE)
             for spawn_key in spawn_keys:
                 page = found.get(spawn_key, ChildPage([]))
                 if page is not None:
@@ -179,7 +180,7 @@ async def ended_children(db: Database, asked: Sequence[tuple[str, str]]) -> dict
 async def more_children(db: Database, run_id: str, spawn_key: str, first: int) -> ChildPage:
     """The page from child number `first` on, of children who have all ended."""
     async with db.read("more_children") as tx:
-        found = await run.outcomes_of_children(tx, run_id, [spawn_key], first, MOST_OUTCOMES, OUTCOMES_SIZE)
+        found = await run_reading.outcomes_of_children(tx, run_id, [spawn_key], first, MOST_OUTCOMES, OUTCOMES_SIZE)
     return found.get(spawn_key) or ChildPage([], first)
 
 
@@ -204,7 +205,7 @@ async def workers(db: Database, environment_id: str, *, seen_within: float = 360
 async def stuck(db: Database) -> list[tuple[str, str, str]]:
     """Runs without the wake-up reason that their status calls for, as (id, status, what it has). Always empty."""
     async with db.read("stuck") as tx:
-        return await run.without_wakeup(tx)
+        return await run_reading.without_wakeup(tx)
 
 
 async def _known(tx: Tx, environment_id: str, run_id: str) -> None:

@@ -25,7 +25,7 @@ from stepwell.model.child import TriggerOptions
 from stepwell.model.run import NewRun, RunDetail, TriggerFunction
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.primitives.ids import new_id
-from stepwell.storage import checkpoint, event, run
+from stepwell.storage import checkpoint, event, run, run_reading
 from stepwell.storage.database import Database, Tx
 
 Choice = str | int
@@ -51,7 +51,7 @@ async def fork(
     """
 
     async def body(tx: Tx) -> Triggered:
-        source = await run.get(tx, environment_id, run_id)
+        source = await run_reading.get(tx, environment_id, run_id)
         if source is None:
             raise run_not_found(run_id)
         if payload is not None:

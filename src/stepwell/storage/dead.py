@@ -9,7 +9,7 @@ from stepwell.model.run import Run
 from stepwell.storage import statements
 from stepwell.storage.columns import failure_of
 from stepwell.storage.database import Tx
-from stepwell.storage.run import run_of
+from stepwell.storage.run_reading import run_of
 
 _sql = statements.load("dead")
 
