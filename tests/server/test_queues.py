@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
-from stepwell import Stepwell
+from stepwell import Stepwell, sync
 from stepwell.client import asynchronous, blocking
-from stepwell.errors import ApiError, ConfigError, NotFound
+from stepwell.errors import ApiError, ConfigError, Conflict, NotFound
 from stepwell.model.task import QueueDeclaration, TaskDeclaration
 from stepwell.protocol.frames import Room, StartAttempt
 from tests.server.scripted import ScriptedWorker
@@ -63,6 +65,20 @@ async def test_a_paused_queue_task_or_environment_hands_out_nothing(tenant: Tena
         assert not any(isinstance(frame, StartAttempt) for frame in worker.received)
         await client.queues.resume_environment()
         assert (await worker.expect(StartAttempt)).run_id == run.id
+
+
+async def test_a_bumped_run_is_the_next_and_one_that_is_not_queued_is_refused(tenant: Tenant, client: Stepwell) -> None:
+    async with tenant.worker("greet") as worker:
+        late = await client.trigger("greet", delay="1d")
+        with pytest.raises(Conflict, match="is delayed"):
+            await client.runs.bump(late.id)
+        moment = datetime(2090, 1, 2, tzinfo=UTC)
+        assert (await client.runs.reschedule(late.id, moment)).delayed_until == moment
+        first, last = await client.trigger("greet"), await client.trigger("greet")
+        with sync.Stepwell(tenant.url, tenant.key) as blocking_client:
+            bumped = await asyncio.to_thread(blocking_client.runs.bump, last.id)
+        assert (bumped.id, bumped.state) == (last.id, "queued")
+        assert [(await worker.start()).run_id for _ in range(2)] == [last.id, first.id]
 
 
 async def test_the_npm_client_s_ways_to_name_a_queue(tenant: Tenant) -> None:

@@ -234,12 +234,8 @@ def reschedule(
     from stepwell.cli.asking import ask
     from stepwell.cli.console import out
     from stepwell.cli.wording import ago, clock
-    from stepwell.client import exchange
-    from stepwell.protocol.operations import RESCHEDULE_RUN
-    from stepwell.protocol.runs import Reschedule, RunDetail
 
-    body = Reschedule(delay=delay)
-    detail = ask(lambda client: client.ask(exchange.ask(RESCHEDULE_RUN, RunDetail, body, run_id=run)))
+    detail = ask(lambda client: client.runs.reschedule(run, delay))
     until = f" until {clock(detail.delayed_until)} ({ago(detail.delayed_until)})" if detail.delayed_until else ""
     out().print(f"{run} is {detail.state}{until}")
 
@@ -249,11 +245,8 @@ def bump(run: RunId) -> None:
     """Put a queued run to the front of its queue; limits hold for it as for all."""
     from stepwell.cli.asking import ask
     from stepwell.cli.console import out
-    from stepwell.client import exchange
-    from stepwell.protocol.operations import BUMP_RUN
-    from stepwell.protocol.runs import Empty, RunDetail
 
-    detail = ask(lambda client: client.ask(exchange.ask(BUMP_RUN, RunDetail, Empty(), run_id=run)))
+    detail = ask(lambda client: client.runs.bump(run))
     out().print(f"{run} is at the front of {detail.queue}")
 
 

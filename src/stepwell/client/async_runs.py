@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from stepwell.client import runs
@@ -63,6 +64,22 @@ class Runs:
         """
         forked = await self._client.ask(runs.fork(run_id, from_checkpoint, payload, changes))
         return RunHandle(forked.id, self._client)
+
+    async def reschedule(self, run_id: str, delay: Duration | datetime) -> RunDetail:
+        """Another delay for a run that has not begun: from now, or a moment. The run as it is then.
+
+        Raises:
+            Conflict: it has begun, or ended.
+        """
+        return await self._client.ask(runs.reschedule(run_id, delay))
+
+    async def bump(self, run_id: str) -> RunDetail:
+        """Puts a queued run to the front of its queue; limits and rates hold for it as for all. The run as it is then.
+
+        Raises:
+            Conflict: it is not queued: it is delayed, executes, waits or has ended.
+        """
+        return await self._client.ask(runs.bump(run_id))
 
     async def journal(self, run_id: str, *, after: int = -1) -> Sequence[CheckpointView]:
         """The run's checkpoints in order, those beyond number `after`."""

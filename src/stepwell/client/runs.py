@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypedDict, TypeVar, cast
 
 import msgspec
 
 from stepwell.client.caller import Caller, caller, waits_for_ancestor, waits_for_itself
+from stepwell.client.checks import epoch_seconds
 from stepwell.client.exchange import Exchange, Reply, ask, call, raise_for_refusal, read
 from stepwell.client.options import Duration
 from stepwell.client.outcomes import failure_of, outcome_of, output_of
@@ -34,6 +36,7 @@ from stepwell.protocol.runs import (
     Journal,
     Logs,
     LogView,
+    Reschedule,
     RunDetail,
     RunFilter,
     RunList,
@@ -86,6 +89,17 @@ def replay(run_id: str) -> Exchange[Id]:
 def fork(run_id: str, at: str | int | None, payload: Any, changes: Mapping[str, Any] | None) -> Exchange[Id]:
     body = Fork(from_checkpoint=at, payload=UNSET if payload is UNSET else raw(payload), changes=plain(changes or {}))
     return ask(operations.FORK_RUN, Id, body, repeatable=False, run_id=run_id)
+
+
+def reschedule(run_id: str, delay: Duration | datetime) -> Exchange[RunDetail]:
+    if isinstance(delay, datetime):
+        epoch_seconds(delay, "reschedule: delay")
+    to = delay.isoformat() if isinstance(delay, datetime) else delay if isinstance(delay, str) else seconds(delay)
+    return ask(operations.RESCHEDULE_RUN, RunDetail, Reschedule(delay=to), run_id=run_id)
+
+
+def bump(run_id: str) -> Exchange[RunDetail]:
+    return ask(operations.BUMP_RUN, RunDetail, Empty(), run_id=run_id)
 
 
 def attempts(run_id: str) -> Exchange[list[AttemptView]]:
