@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stepwell.engine import batches, promote, turns
+from stepwell.engine import batches, promote, queues, turns
 from stepwell.engine.alike import Alike
 from stepwell.engine.cancel import cancel
 from stepwell.engine.reschedule import reschedule
@@ -19,6 +19,7 @@ from stepwell.errors import ApiError, Conflict, LimitExceeded, QueueFull, Stepwe
 from stepwell.model.admission import Admission, DebounceRule, SingletonRule, ThrottleRule, UniqueRule
 from stepwell.model.batch import Batch, BatchItem
 from stepwell.model.child import TriggerOptions
+from stepwell.model.queue import QueueLimits
 from stepwell.model.task import Manifest, QueueDeclaration, TaskDeclaration
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.services.admitter import Admitter
@@ -509,7 +510,7 @@ async def test_a_queue_says_how_long_it_may_get_and_a_new_declaration_lifts_that
     async def longest() -> int | None:
         async with world.db.read("queue") as tx:
             found = await queue.get(tx, world.environment_id, "short")
-        return found and found.max_length
+        return found and found.limits.max_length
 
     assert await longest() == 5
     await world.join("worker-2", Manifest(BOUNDED.tasks, (QueueDeclaration("short"),)))
@@ -517,6 +518,50 @@ async def test_a_queue_says_how_long_it_may_get_and_a_new_declaration_lifts_that
     assert all(isinstance(each, Triggered) for each in await world.ask(*[TriggerRequest("bounded")] * 9))
     with pytest.raises(ApiError, match="max_length"):
         await world.join("worker-2", Manifest(BOUNDED.tasks, (QueueDeclaration("short", max_length=0),)))
+
+
+async def test_a_queue_that_declares_no_length_gets_one_at_runtime_until_it_is_reset(world: World) -> None:
+    async def accepted(task_id: str, among: int, name: str | None = None) -> int:
+        requests = [TriggerRequest(task_id, options=TriggerOptions(queue=name))] * among
+        return sum(isinstance(each, Triggered) for each in await world.ask(*requests))
+
+    assert await accepted("plain", 1) == 1  # what is remembered of the task now says that nothing bounds its queue
+    made = await queues.override(world.db, world.environment_id, "task/plain", QueueLimits(max_length=3), "ada")
+    assert (made.limits.max_length, made.declared.max_length, made.overridden_by) == (3, None, "ada")
+    assert [await accepted("plain", 4), await accepted("shared", 2, "task/plain")] == [2, 0]
+    with pytest.raises(asyncpg.PostgresError, match="is full"):
+        await world.sql("SELECT stepwell_trigger('plain')")
+    await world.join("worker-2")  # a deploy
+    assert await accepted("plain", 1) == 0
+    shut = await queues.override(world.db, world.environment_id, "task/plain", QueueLimits(max_length=0))
+    assert shut.limits.max_length == 0
+    await world.claim(9)
+    assert await accepted("plain", 1) == 0
+    reset = await queues.reset(world.db, world.environment_id, "task/plain", ["max_length"])
+    assert (reset.limits.max_length, reset.overridden_at) == (None, None)
+    assert await accepted("plain", 9) == 9
+
+
+async def test_a_length_at_runtime_counts_in_place_of_the_declared_one(world: World) -> None:
+    await world.join("worker-2", BOUNDED)
+    await queues.override(world.db, world.environment_id, "short", QueueLimits(max_length=7))
+    refused = [each for each in await world.ask(*[TriggerRequest("bounded")] * 9) if isinstance(each, QueueFull)]
+    assert (len(refused), "7 runs" in refused[0].message) == (2, True)
+    await queues.override(world.db, world.environment_id, "short", QueueLimits(max_length=8))
+    assert [type(each) for each in await world.ask(*[TriggerRequest("bounded")] * 2)] == [Triggered, QueueFull]
+    await queues.reset(world.db, world.environment_id, "short")
+    assert await world.claim(5, "worker-2", ["bounded"])
+    assert [type(each) for each in await world.ask(*[TriggerRequest("bounded")] * 3)] == [
+        Triggered,
+        Triggered,
+        QueueFull,
+    ]
+
+
+async def test_a_length_that_another_worker_declares_later_bounds_the_tasks_that_are_there(world: World) -> None:
+    await world.join("worker-2", Manifest(BOUNDED.tasks, (QueueDeclaration("short"),)))
+    await world.join("worker-3", Manifest((), (QueueDeclaration("short", max_length=1),)))
+    assert [type(each) for each in await world.ask(*[TriggerRequest("bounded")] * 2)] == [Triggered, QueueFull]
 
 
 async def test_a_full_queue_refuses_a_transaction_of_others_too(world: World) -> None:

@@ -104,6 +104,7 @@ async def test_what_cannot_be_is_refused(world: World) -> None:
     for limits, said in (
         (QueueLimits(), "nothing to override"),
         (QueueLimits(concurrency=-1), "0 or more"),
+        (QueueLimits(max_length=-1), "max_length: expected a whole number of runs, 0 or more"),
         (QueueLimits(rate=Rate(10.0, 0.0, 10.0)), "period above 0"),
         (QueueLimits(key_weights={"a": 0.0}), "key_weights"),
     ):

@@ -251,7 +251,13 @@ async def test_a_full_queue_raises_queue_full_in_the_client(tenant: Tenant) -> N
         await client.trigger("bounded")
         with pytest.raises(QueueFull, match="'short' is full") as refused:
             await client.trigger("bounded")
-    assert refused.value.retry_after == 5.0
+        assert refused.value.retry_after == 5.0
+        made = await client.queues.override("short", max_length=2, by="ada")
+        assert (made.max_length, made.declared.max_length, made.overrides.max_length) == (2, 1, 2)
+        await client.trigger("bounded")
+        raw = await tenant.http.post("/api/v1/tasks/bounded/trigger", json={})
+        assert (raw.status_code, raw.headers["retry-after"]) == (429, "5")
+        assert (await client.queues.reset("short", "max_length")).max_length == 1
 
 
 async def test_a_run_that_waits_for_its_turn_reaches_a_worker_when_the_one_before_has_ended(tenant: Tenant) -> None:

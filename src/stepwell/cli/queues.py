@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -11,7 +11,7 @@ from stepwell.cli.options import AsJson
 
 if TYPE_CHECKING:
     from stepwell.client.asynchronous import Stepwell
-    from stepwell.protocol.queueing import Limits, QueueView, RateView
+    from stepwell.protocol.queueing import LimitName, Limits, QueueView, RateView
 
 app = typer.Typer(help="Queues: what runs in them and what waits, their limits, pausing.", no_args_is_help=True)
 
@@ -80,6 +80,10 @@ def override(
     weight: Annotated[
         list[str] | None, typer.Option("--weight", metavar="KEY=SHARE", help="The share of a key; may be repeated.")
     ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option("--max-length", help="Runs that may be queued before triggers are refused; 0: all are."),
+    ] = None,
     by: Annotated[str | None, typer.Option("--by", help="Who does; shown with the queue.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,14 +96,33 @@ def override(
         rate_limit=rate,
         rate_limit_per_key=rate_per_key,
         key_weights=_weights(weight or []) if weight else None,
+        max_length=max_length,
     )
     _print(lambda client: client.queues.override(queue, by=by, **limits), as_json)
 
 
 @app.command()
-def reset(queue: Name, as_json: AsJson = False) -> None:
+def reset(
+    queue: Name,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="LIMIT", help="This limit alone, e.g. max_length; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """What code declares counts again."""
-    _print(lambda client: client.queues.reset(queue), as_json)
+    names: list[LimitName] = [_limit_named(each) for each in only or []]
+    _print(lambda client: client.queues.reset(queue, *names), as_json)
+
+
+def _limit_named(given: str) -> LimitName:
+    from stepwell.errors import ConfigError
+    from stepwell.protocol.queueing import LimitName
+
+    name = given.replace("-", "_")
+    if name not in get_args(LimitName):
+        raise ConfigError(f"--only {given!r} is no limit", hint=f"one of {', '.join(get_args(LimitName))}")
+    return cast("LimitName", name)
 
 
 def _set_paused(queue: str | None, task: str | None, as_json: bool, *, everything: bool, paused: bool) -> None:
@@ -160,6 +183,7 @@ def _told(limits: Limits) -> str:
         f"shares {', '.join(f'{key} {share:g}' for key, share in limits.key_weights.items())}"
         if limits.key_weights
         else "",
+        f"{limits.max_length:,} queued" if limits.max_length is not None else "",
     ]
     return "; ".join(each for each in given if each) or "none"
 

@@ -42,7 +42,8 @@ class Queues:
     def override(self, name: str, *, by: str | None = None, **limits: Unpack[LimitFields]) -> QueueView:
         """Set limits in place of those in code, until they are reset; no deploy undoes it. by: who does.
 
-        A concurrency of 0 lets nothing start. Rates are texts: "100/1m", "10/1s burst 20", "5/1h sliding".
+        A concurrency of 0 lets nothing start, a max_length of 0 refuses every trigger. Rates are texts: "100/1m",
+        "10/1s burst 20", "5/1h sliding".
         """
         return self._client.ask(queues.override(name, limits, by))
 

@@ -23,13 +23,14 @@ from stepwell.protocol.queueing import (
 
 
 class LimitFields(TypedDict, total=False):
-    """Limits at runtime. Rates as texts, "100/1m", "10/1s burst 20", "5/1h sliding"."""
+    """Limits at runtime. Rates as texts, "100/1m", "10/1s burst 20", "5/1h sliding". max_length: of the queue."""
 
     concurrency: int | None
     concurrency_per_key: int | None
     rate_limit: str | None
     rate_limit_per_key: str | None
     key_weights: Mapping[str, float] | None
+    max_length: int | None
 
 
 def list_queues() -> Exchange[list[QueueView]]:
@@ -53,6 +54,7 @@ def override(name: str, limits: LimitFields, by: str | None) -> Exchange[QueueVi
         rate_limit=rate_of("rate_limit", limits.get("rate_limit")),
         rate_limit_per_key=rate_of("rate_limit_per_key", limits.get("rate_limit_per_key")),
         key_weights=None if weights is None else dict(weights),
+        max_length=limits.get("max_length"),
         by=by,
     )
     return ask(operations.OVERRIDE_QUEUE, QueueView, body, queue=name)

@@ -46,6 +46,7 @@ async def override(db: Database, environment_id: str, name: str, limits: QueueLi
         await queue.lock(tx, environment_id, [name])
         there = await _found(tx, environment_id, name)
         await queue.override(tx, environment_id, name, there.overrides.under(limits), _who(by))
+        await task.mark_bounded(tx, environment_id, [name])
         await event.notify(tx, ready=[environment_id])
         return await _found(tx, environment_id, name)
 
@@ -64,6 +65,7 @@ async def reset(db: Database, environment_id: str, name: str, only: Sequence[str
         left = there.overrides.without(only or LIMITS)
         who = None if left == QueueLimits() else there.overridden_by
         await queue.override(tx, environment_id, name, left, who)
+        await task.mark_bounded(tx, environment_id, [name])
         await event.notify(tx, ready=[environment_id])
         return await _found(tx, environment_id, name)
 

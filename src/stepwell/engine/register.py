@@ -34,11 +34,11 @@ async def register_worker(db: Database, environment_id: str, hello: Hello) -> Re
         if found is None:
             raise NotFound(f"there is no environment {environment_id!r}", code="environment-not-found", status=404)
         await queue.upsert(tx, environment_id, [(name, *each) for name, each in sorted(queues.items())])
-        await queue.bound(tx, environment_id, sorted((each.name, each.max_length) for each in hello.manifest.queues))
         await _check_queues(tx, environment_id, hello.manifest)
         bounded = await queue.bounded(tx, environment_id)
         tasks = [replace(each, bounded=each.queue_name in bounded) for each in hello.manifest.tasks]
         await task.upsert(tx, environment_id, tasks)
+        await task.mark_bounded(tx, environment_id, sorted(queues))  # those of other workers
         await schedules.declare(tx, environment_id, schedules.declared_by(hello.manifest.tasks))
         await message.declare_triggers(tx, environment_id, sorted((each.id, each.on) for each in hello.manifest.tasks))
         task_ids = sorted(each.id for each in hello.manifest.tasks)
@@ -83,8 +83,6 @@ def _queues(manifest: Manifest) -> dict[str, tuple[QueueKind, QueueLimits]]:
     for declared in manifest.queues:
         kind: QueueKind = "task" if declared.name.startswith("task/") else "custom"
         _check(f"queue {declared.name[:80]!r}", declared.limits.problem())
-        if declared.max_length is not None and not 1 <= declared.max_length < 2**31:
-            _check(f"queue {declared.name[:80]!r}", f"max_length: expected 1 run or more, got {declared.max_length}")
         found = (kind, declared.limits)
         if queues.setdefault(declared.name, found) != found:
             known = queues[declared.name][1]

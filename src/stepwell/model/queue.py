@@ -20,6 +20,7 @@ class QueueLimits:
 
     concurrency: runs that may execute at once. concurrency_per_key: the same for those of each concurrency key.
     rate, rate_per_key: runs that may start in a time. key_weights: the shares of concurrency keys; 1 for all others.
+    max_length: how many runs may be queued before triggers are refused.
     """
 
     concurrency: int | None = None
@@ -27,6 +28,7 @@ class QueueLimits:
     rate: Rate | None = None
     rate_per_key: Rate | None = None
     key_weights: Mapping[str, float] | None = None
+    max_length: int | None = None
 
     def under(self, overrides: QueueLimits) -> QueueLimits:
         """These limits with the overrides that there are in their place."""
@@ -41,9 +43,9 @@ class QueueLimits:
     def problem(self, *, least: int = 1) -> str | None:
         """What is wrong with them, in words that name the limit; None if they can be kept.
 
-        least: the least concurrency: 1 in code, 0 at runtime.
+        least: the least concurrency and length: 1 in code, 0 at runtime.
         """
-        for name in ("concurrency", "concurrency_per_key"):
+        for name in ("concurrency", "concurrency_per_key", "max_length"):
             value = getattr(self, name)
             if value is not None and not least <= value < 2**31:
                 return f"{name}: expected a whole number of runs, {least} or more, or none for no limit; got {value}"
@@ -64,7 +66,6 @@ class Queue:
     declared: the limits in code. overrides: those set at runtime, by whom and when, which count as long as they are
     there. queued: runs that could be claimed now. executing: live leases, that is, slots held. delayed and waiting runs
     count in neither. oldest: for how many seconds the one that waits longest in the queue does, None: nobody waits.
-    max_length: how many may be queued before triggers are refused, None: any number.
     """
 
     name: str
@@ -74,7 +75,6 @@ class Queue:
     overridden_at: datetime | None = None
     overridden_by: str | None = None
     paused: bool = False
-    max_length: int | None = None
     queued: int = 0
     executing: int = 0
     oldest: float | None = None

@@ -32,7 +32,8 @@ class QueueDeclaration:
 
     @property
     def limits(self) -> QueueLimits:
-        return QueueLimits(self.concurrency, self.concurrency_per_key, self.rate, self.rate_per_key, self.key_weights)
+        rates = (self.rate, self.rate_per_key)
+        return QueueLimits(self.concurrency, self.concurrency_per_key, *rates, self.key_weights, self.max_length)
 
 
 @dataclass(frozen=True, slots=True)

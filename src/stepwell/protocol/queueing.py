@@ -11,7 +11,9 @@ from stepwell.protocol.fleet import PageNumbers
 from stepwell.protocol.wire import Wire
 
 QueueNaming = Literal["id", "task", "custom"]
-LimitName = Literal["concurrency", "concurrency_per_key", "rate_limit", "rate_limit_per_key", "key_weights"]
+LimitName = Literal[
+    "concurrency", "concurrency_per_key", "rate_limit", "rate_limit_per_key", "key_weights", "max_length"
+]
 
 
 class RateView(Wire, frozen=True, kw_only=True):
@@ -27,13 +29,15 @@ class RateView(Wire, frozen=True, kw_only=True):
 
 
 class Limits(Wire, frozen=True, kw_only=True):
-    """Those that are absent are none, or, of overrides, as declared."""
+    """Those that are absent are none, or, of overrides, as declared. maxLength: queued runs from which triggers are
+    refused."""
 
     concurrency: int | None = None
     concurrency_per_key: int | None = None
     rate_limit: RateView | None = None
     rate_limit_per_key: RateView | None = None
     key_weights: dict[str, float] | None = None
+    max_length: int | None = None
 
 
 class ConcurrencyView(Wire, frozen=True, kw_only=True):

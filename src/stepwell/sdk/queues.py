@@ -58,14 +58,13 @@ class Queue:
     name: str
     limits: QueueLimits = field(default_factory=QueueLimits)
     source: str = field(default="", compare=False)
-    max_length: int | None = None
 
     def declaration(self) -> QueueDeclaration:
         limits = self.limits
         weights = dict(limits.key_weights) if limits.key_weights else None
         rates = (limits.rate, limits.rate_per_key)
         return QueueDeclaration(
-            self.name, limits.concurrency, limits.concurrency_per_key, *rates, weights, self.max_length
+            self.name, limits.concurrency, limits.concurrency_per_key, *rates, weights, limits.max_length
         )
 
 
@@ -85,8 +84,8 @@ def queue(
     children) takes up none of it. concurrency_per_key: the same for the runs of each concurrency key. rate_limit: how
     many runs may start in which time; a run that goes on after a wait does not start anew, a retry does.
     rate_limit_per_key: the same for each key. key_weights: keys that shall get more, or less, than the others' share
-    of 1, e.g. `{"gold": 3}`. max_length: how many runs may be queued; a
-    trigger beyond that raises QueueFull. All None: no limit, equal shares.
+    of 1, e.g. `{"gold": 3}`. max_length: how many runs may be queued; a trigger beyond that raises QueueFull. All None:
+    no limit, equal shares.
 
     Declaring it again in the same words gives the same queue.
 
@@ -101,12 +100,12 @@ def queue(
         rate=_checked_rate(owner, "rate_limit", rate_limit),
         rate_per_key=_checked_rate(owner, "rate_limit_per_key", rate_limit_per_key),
         key_weights=_checked_weights(owner, key_weights),
+        max_length=checked_concurrency(owner, "max_length", max_length),
     )
     if (problem := limits.problem()) is not None:
         raise ConfigError(f"{owner}: {problem}", hint="correct it, or leave it out for no limit")
     caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    longest = checked_concurrency(owner, "max_length", max_length)
-    return registry.add_queue(Queue(name, limits, place(caller.f_code.co_filename, caller.f_lineno), longest))
+    return registry.add_queue(Queue(name, limits, place(caller.f_code.co_filename, caller.f_lineno)))
 
 
 def checked_concurrency(owner: str, name: str, value: object) -> int | None:

@@ -21,12 +21,7 @@ _sql = statements.load("queue")
 async def upsert(tx: Tx, environment_id: str, queues: Sequence[tuple[str, QueueKind, QueueLimits]]) -> None:
     """Declare queues, given as (name, kind, limits)."""
     rows = [(name, kind, *columns_of(limits)) for name, kind, limits in queues]
-    await tx.execute(_sql.upsert, environment_id, *transposed(rows, 7))
-
-
-async def bound(tx: Tx, environment_id: str, lengths: Sequence[tuple[str, int | None]]) -> None:
-    """Set the lengths, given as (name, length), from which triggers are refused; None is no limit."""
-    await tx.execute(_sql.bound, environment_id, *transposed(lengths, 2))
+    await tx.execute(_sql.upsert, environment_id, *transposed(rows, 8))
 
 
 async def bounded(tx: Tx, environment_id: str) -> set[str]:
@@ -97,10 +92,10 @@ async def set_paused(tx: Tx, environment_id: str, name: str, paused: bool) -> bo
 
 
 def columns_of(limits: QueueLimits) -> tuple[Any, ...]:
-    """Concurrency, the same per key, rate, the same per key, weights: as columns hold them, declared or overridden."""
+    """Concurrency, the same per key, rate, the same per key, weights, length: as columns have them."""
     packed = (limits.rate, limits.rate_per_key, limits.key_weights)
     encoded = (None if each is None else msgspec.json.encode(each) for each in packed)
-    return (limits.concurrency, limits.concurrency_per_key, *encoded)
+    return (limits.concurrency, limits.concurrency_per_key, *encoded, limits.max_length)
 
 
 def _queue(row: asyncpg.Record) -> Queue:
@@ -112,7 +107,6 @@ def _queue(row: asyncpg.Record) -> Queue:
         overridden_at=row["overridden_at"],
         overridden_by=row["overridden_by"],
         paused=row["paused"],
-        max_length=row["max_length"],
         queued=row["queued"],
         executing=row["executing"],
         oldest=None if row["oldest"] is None else max(0.0, row["oldest"]),
@@ -120,20 +114,21 @@ def _queue(row: asyncpg.Record) -> Queue:
 
 
 def _declared(row: asyncpg.Record) -> QueueLimits:
-    return _limits(row, "limit", "key_weights")
+    return _limits(row, "limit", "key_weights", "max_length")
 
 
 def _overrides(row: asyncpg.Record) -> QueueLimits:
-    return _limits(row, "override", "key_weights_override")
+    return _limits(row, "override", "key_weights_override", "max_length_override")
 
 
-def _limits(row: asyncpg.Record, suffix: str, weights: str) -> QueueLimits:
+def _limits(row: asyncpg.Record, suffix: str, weights: str, longest: str) -> QueueLimits:
     return QueueLimits(
         concurrency=row[f"concurrency_{suffix}"],
         concurrency_per_key=row[f"key_concurrency_{suffix}"],
         rate=_rate(row[f"rate_{suffix}"]),
         rate_per_key=_rate(row[f"key_rate_{suffix}"]),
         key_weights=None if row[weights] is None else msgspec.json.decode(row[weights], type=dict[str, float]),
+        max_length=row[longest],
     )
 
 

@@ -39,6 +39,11 @@ async def upsert(tx: Tx, environment_id: str, tasks: Sequence[TaskDeclaration]) 
     await tx.execute(_sql.upsert, environment_id, *transposed(rows, 6))
 
 
+async def mark_bounded(tx: Tx, environment_id: str, queues: Sequence[str]) -> None:
+    """Note with the tasks of these queues whether their queue has a greatest length."""
+    await tx.execute(_sql.mark_bounded, environment_id, list(queues))
+
+
 async def set_paused(tx: Tx, environment_id: str, task_id: str, paused: bool) -> bool:
     """False when there is no such task."""
     return await tx.execute(_sql.set_paused, environment_id, task_id, paused) == 1

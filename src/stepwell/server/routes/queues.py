@@ -42,6 +42,7 @@ async def override(call: Call) -> QueueView:
         _rate("rateLimit", body.rate_limit),
         _rate("rateLimitPerKey", body.rate_limit_per_key),
         body.key_weights,
+        body.max_length,
     )
     return await _override(call, limits)
 
@@ -114,7 +115,7 @@ def _view(queue: Queue) -> QueueView:
         declared=_limits(queue.declared),
         overrides=_limits(queue.overrides),
         oldest=queue.oldest,
-        max_length=queue.max_length,
+        max_length=queue.limits.max_length,
         overridden_at=queue.overridden_at,
         overridden_by=queue.overridden_by,
     )
@@ -127,6 +128,7 @@ def _limits(limits: QueueLimits) -> Limits:
         rate_limit=_rate_view(limits.rate),
         rate_limit_per_key=_rate_view(limits.rate_per_key),
         key_weights=None if limits.key_weights is None else dict(limits.key_weights),
+        max_length=limits.max_length,
     )
 
 

@@ -51,6 +51,7 @@ CREATE TABLE queue (
     keyless_time       double precision NOT NULL DEFAULT 0,              -- the same of runs without a key, among lanes
     paused             boolean NOT NULL DEFAULT false,
     max_length         integer CHECK (max_length > 0),                   -- queued runs from which triggers are refused
+    max_length_override integer CHECK (max_length_override >= 0),
     created_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment_id, name)
 ) WITH (fillfactor = 50);
@@ -718,7 +719,7 @@ BEGIN
         END IF;
     END IF;
 
-    IF (SELECT q.max_length <= (SELECT count(*) FROM ready AS r WHERE r.environment_id = environment AND r.queue = queue_name)
+    IF (SELECT coalesce(q.max_length_override, q.max_length) <= (SELECT count(*) FROM ready AS r WHERE r.environment_id = environment AND r.queue = queue_name)
         FROM queue AS q WHERE q.environment_id = environment AND q.name = queue_name) THEN
         RAISE EXCEPTION 'the queue % is full', quote_literal(queue_name)
             USING ERRCODE = 'SW429', DETAIL = 'queue-full', HINT = 'trigger it later';

@@ -1,34 +1,30 @@
 -- name: upsert
 -- Declares queues. Overrides, which were made at runtime, stay. $1 environment; arrays: $2 name, $3 kind, $4 concurrency,
--- $5 the same per key, $6 rate, $7 the same per key, $8 weights of keys.
+-- $5 the same per key, $6 rate, $7 the same per key, $8 weights of keys, $9 greatest length.
 INSERT INTO queue (environment_id, name, kind, concurrency_limit, key_concurrency_limit, rate_limit, key_rate_limit,
-                   key_weights)
+                   key_weights, max_length)
 SELECT $1, q.*
-FROM unnest($2::text[], $3::text[], $4::integer[], $5::integer[], $6::jsonb[], $7::jsonb[], $8::jsonb[])
-     AS q (name, kind, concurrency_limit, key_concurrency_limit, rate_limit, key_rate_limit, key_weights)
+FROM unnest($2::text[], $3::text[], $4::integer[], $5::integer[], $6::jsonb[], $7::jsonb[], $8::jsonb[], $9::integer[])
+     AS q (name, kind, concurrency_limit, key_concurrency_limit, rate_limit, key_rate_limit, key_weights, max_length)
 ORDER BY name
 ON CONFLICT (environment_id, name) DO UPDATE
 SET kind = excluded.kind, concurrency_limit = excluded.concurrency_limit,
     key_concurrency_limit = excluded.key_concurrency_limit, rate_limit = excluded.rate_limit,
-    key_rate_limit = excluded.key_rate_limit, key_weights = excluded.key_weights
+    key_rate_limit = excluded.key_rate_limit, key_weights = excluded.key_weights, max_length = excluded.max_length
 WHERE (queue.kind, queue.concurrency_limit, queue.key_concurrency_limit, queue.rate_limit, queue.key_rate_limit,
-       queue.key_weights)
+       queue.key_weights, queue.max_length)
       IS DISTINCT FROM (excluded.kind, excluded.concurrency_limit, excluded.key_concurrency_limit, excluded.rate_limit,
-                        excluded.key_rate_limit, excluded.key_weights)
-
--- name: bound
--- Sets the lengths from which triggers are refused. $1 environment; arrays: $2 name, $3 length, null is none.
-UPDATE queue SET max_length = f.max_length FROM unnest($2::text[], $3::integer[]) AS f (name, max_length)
-WHERE queue.environment_id = $1 AND queue.name = f.name AND queue.max_length IS DISTINCT FROM f.max_length
+                        excluded.key_rate_limit, excluded.key_weights, excluded.max_length)
 
 -- name: bounded
 -- The queues that have a length from which triggers are refused.
-SELECT name FROM queue WHERE environment_id = $1 AND max_length IS NOT NULL
+SELECT name FROM queue WHERE environment_id = $1 AND coalesce(max_length_override, max_length) IS NOT NULL
 
 -- name: lock_bounded
 -- Locks those of these queues that have a length from which triggers are refused.
-SELECT name, max_length FROM queue
-WHERE environment_id = $1 AND name = ANY($2) AND max_length IS NOT NULL ORDER BY name FOR NO KEY UPDATE
+SELECT name, coalesce(max_length_override, max_length) AS max_length FROM queue
+WHERE environment_id = $1 AND name = ANY($2) AND coalesce(max_length_override, max_length) IS NOT NULL
+ORDER BY name FOR NO KEY UPDATE
 
 -- name: lengths
 -- How many runs are queued in these queues. $1 environment, $2 names.
@@ -81,11 +77,11 @@ SELECT count(*) FROM queue WHERE environment_id = $1
 
 -- name: override
 -- Sets all that is in place of what was declared (null: nothing). $2 name, $3 concurrency, $4 the same per key, $5 rate,
--- $6 the same per key, $7 weights of keys, $8 who does.
+-- $6 the same per key, $7 weights of keys, $8 greatest length, $9 who does.
 UPDATE queue SET concurrency_override = $3, key_concurrency_override = $4, rate_override = $5, key_rate_override = $6,
-                 key_weights_override = $7, overridden_by = $8,
-                 overridden_at = CASE WHEN num_nonnulls($3::integer, $4::integer, $5::jsonb, $6::jsonb, $7::jsonb) > 0
-                                      THEN clock_timestamp() END
+                 key_weights_override = $7, max_length_override = $8, overridden_by = $9,
+                 overridden_at = CASE WHEN num_nonnulls($3::integer, $4::integer, $5::jsonb, $6::jsonb, $7::jsonb,
+                                                        $8::integer) > 0 THEN clock_timestamp() END
 WHERE environment_id = $1 AND name = $2
 
 -- name: set_paused

@@ -21,6 +21,18 @@ UPDATE task SET paused = $3 WHERE environment_id = $1 AND id = $2
 -- Declarations of these tasks, without their schemas.
 SELECT id, declaration, schema_digest, updated_at FROM task WHERE environment_id = $1 AND id = ANY($2)
 
+-- name: mark_bounded
+-- Notes with the tasks of a queue, where it is not noted yet, whether the queue has a greatest length: so a trigger looks
+-- at no queue that has none. $1 environment, $2 queues.
+UPDATE task SET declaration = jsonb_set(task.declaration, '{bounded}', to_jsonb(other.bounded)), updated_at = clock_timestamp()
+FROM (SELECT task.id, coalesce(queue.max_length_override, queue.max_length) IS NOT NULL AS bounded
+      FROM task JOIN queue ON queue.environment_id = task.environment_id AND queue.name = task.queue
+      WHERE task.environment_id = $1 AND task.queue = ANY($2)
+        AND coalesce((task.declaration ->> 'bounded')::boolean, false)
+            <> (coalesce(queue.max_length_override, queue.max_length) IS NOT NULL)
+      ORDER BY task.id FOR NO KEY UPDATE OF task) AS other
+WHERE task.environment_id = $1 AND task.id = other.id
+
 -- name: schemas
 -- The payload schemas of these tasks.
 SELECT id, payload_schema, schema_digest FROM task
