@@ -272,6 +272,7 @@ async def test_a_watch_of_a_run_that_does_not_exist_is_refused(
         ("dead.redrive_many", (), {"runs": {}, "refused": []}, "/api/v1/dead/redrive"),
         ("dead.discard", ("run_1", "why"), {"id": "run_1"}, "/api/v1/dead/run_1/discard"),
         ("dead.discard_many", ("why",), {"count": 2}, "/api/v1/dead/discard"),
+        ("reset_idempotency_key", ("t", "k"), {"id": "k"}, "/api/v1/idempotencyKeys/k/reset"),
         ("tasks", (), {"data": []}, "/api/v1/tasks"),
         ("workers", (), {"data": []}, "/api/v1/workers"),
         ("health", (), {"status": "ok", "version": "1"}, "/readyz"),

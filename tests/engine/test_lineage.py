@@ -80,3 +80,13 @@ async def test_a_run_cannot_come_to_wait_for_itself_by_a_key(world: World) -> No
     refused = await world.write(parent, first, spawns=[keyed])
     assert isinstance(refused, Conflict)
     assert own in refused.message
+
+
+async def test_a_key_whose_time_is_over_is_free_for_a_child(world: World) -> None:
+    parent = await world.started()
+    await world.trigger("child", idempotency_key="k", idempotency_key_ttl=60.0)
+    await world.sql("UPDATE idempotency SET expires_at = now() - interval '1 s'")
+    first, keyed = spawn(0, "/|once#0", 1, idempotency_key="k")
+    assert await world.write(parent, first, spawns=[keyed]) is None
+    [child] = await world.children(parent.run_id)
+    assert await world.trigger("child", idempotency_key="k") == child

@@ -238,3 +238,35 @@ def test_the_words_may_be_used_from_several_event_loops(scraper: Task[..., Page]
     for _ in range(2):
         with inside_a_run():
             assert asyncio.run(scraper.trigger_and_wait("a")) == Page("a", 1)
+
+
+async def test_a_key_counts_within_the_run_that_triggers_or_its_attempt_where_its_scope_says_so(
+    scraper: Task[..., Page],
+) -> None:
+    def keyed(scope: Any) -> Any:
+        return scraper.options(idempotency_key="k", idempotency_key_ttl="1h", idempotency_key_scope=scope)
+
+    with inside_a_run() as run:
+        for scope in (None, "global", "run", "attempt"):
+            await keyed(scope).trigger("a")
+        await keyed("run").batch_trigger(["b"])
+        run_id, number = run.run.id, run.attempt.number
+    keys = [child.options.idempotency_key for child in run.triggered]
+    assert keys == ["k", "k", f"{run_id}:k", f"{run_id}#{number}:k", f"{run_id}:k"]
+    assert {child.options.idempotency_key_ttl for child in run.triggered} == {3600.0}
+    assert {child.options.idempotency_key_scope for child in run.triggered} == {None}
+    outside = [keyed(scope).spec(("a",), {}) for scope in ("run", "attempt", "global")]
+    assert {spec.options.idempotency_key for spec in outside} == {"k"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"idempotency_key_scope": "run"}, "together with an idempotency_key"),
+        ({"idempotency_key": "k", "idempotency_key_scope": "runs"}, "'global' or 'run' or 'attempt'; did you mean"),
+    ],
+)
+def test_a_scope_that_cannot_be_is_refused(scraper: Task[..., Page], options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        scraper.options(**options)
+    assert said in f"{refused.value} {refused.value.hint}"

@@ -71,7 +71,9 @@ async def test_a_batch_is_triggered_in_order(tenant: Tenant, client: Stepwell) -
         assert await batch.results(timeout=20) == [{"n": n} for n in range(25)]
 
 
-async def test_a_task_triggers_by_its_own_verbs(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_triggers_by_its_own_verbs(
+    tenant: Tenant, client: Stepwell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STEPWELL_URL", tenant.url)
     monkeypatch.setenv("STEPWELL_API_KEY", tenant.key)
     monkeypatch.setattr(registry, "tasks", {})
@@ -87,6 +89,10 @@ async def test_a_task_triggers_by_its_own_verbs(tenant: Tenant, monkeypatch: pyt
         with pytest.raises(Conflict) as conflict:
             await greet.options(idempotency_key="k").trigger("other")
         assert conflict.value.code == "idempotency-conflict"
+        await client.reset_idempotency_key("greet", "k")
+        assert not (await greet.options(idempotency_key="k").trigger("other")).cached
+        with pytest.raises(NotFound, match="idempotency key 'l'"):
+            await client.reset_idempotency_key("greet", "l")
         await worker.serve(1, lambda attempt: b'"kelpkelp"')
         assert await handle.result(timeout=20) == "kelpkelp"
 

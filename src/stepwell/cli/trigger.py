@@ -27,6 +27,7 @@ def trigger(
     idempotency_key: Annotated[
         str | None, typer.Option(help="One run for this key; a second trigger finds the first.")
     ] = None,
+    idempotency_key_ttl: Annotated[str | None, typer.Option(help='For how long, e.g. "24h"; 30 days.')] = None,
     concurrency_key: Annotated[str | None, typer.Option(help="A limit of its own for each key, e.g. a tenant.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated.")] = None,
     ttl: Annotated[str | None, typer.Option(help='Expires if it has not begun by then: "10m".')] = None,
@@ -48,6 +49,7 @@ def trigger(
             queue=queue,
             priority=priority,
             idempotency_key=idempotency_key,
+            idempotency_key_ttl=idempotency_key_ttl,
             concurrency_key=concurrency_key,
             tags=tag,
             ttl=ttl,

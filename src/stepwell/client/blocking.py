@@ -103,6 +103,14 @@ class Stepwell:
         """The handle of a run by its id; nothing is asked yet."""
         return RunHandle(run_id, self)
 
+    def reset_idempotency_key(self, task_id: str, key: str) -> None:
+        """Forgets an idempotency key of a task before its time: the next trigger with it makes a new run.
+
+        Raises:
+            NotFound: no run of the task holds it; it may have expired.
+        """
+        self.ask(triggering.reset_key(task_id, key))
+
     def create_token(self, **fields: Unpack[TokenFields]) -> TokenCreated:
         """Makes a token that belongs to no run: its id, a `url` that completes it, and an access token for it alone."""
         return self.ask(tokens.create(fields))

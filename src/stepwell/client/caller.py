@@ -16,6 +16,7 @@ class Caller:
     run_id: str
     parent_id: str | None = None
     root_id: str | None = None
+    attempt: int = 1
 
 
 caller: ContextVar[Callable[[], Caller] | None] = ContextVar("stepwell_caller", default=None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stepwell.client.checks import checked_name
-from stepwell.client.options import trigger_options
+from stepwell.client.options import scoped, trigger_options
 from stepwell.client.runs import raw
 from stepwell.codec.payload import JSON
 from stepwell.errors import CheckpointError, PayloadInvalid
@@ -25,7 +25,7 @@ def spec_of(task_id: str, payload: Any, options: Mapping[str, Any]) -> ChildSpec
 def specs_of(task_id: str, payloads: Iterable[Any], options: Mapping[str, Any]) -> list[ChildSpec]:
     """The same for many payloads with the same options. Raises as `spec_of`."""
     checked_name("task", task_id)
-    chosen = trigger_options(f"trigger of {task_id!r}", options)
+    chosen = scoped(trigger_options(f"trigger of {task_id!r}", options))
     return [ChildSpec(task_id, _encoded(task_id, payload), JSON, chosen) for payload in payloads]
 
 

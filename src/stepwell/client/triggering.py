@@ -25,12 +25,14 @@ from stepwell.protocol.triggering import (
     ItemsAccepted,
     Options,
     QueueChoice,
+    ResetKey,
     SingletonChoice,
     ThrottleChoice,
     Trigger,
     Triggered,
     UniqueChoice,
 )
+from stepwell.protocol.wire import Id
 
 # One request of a batch's stream: small enough to be sent again without regret.
 LINES_AT_ONCE = 5000
@@ -51,6 +53,10 @@ def trigger(spec: ChildSpec) -> Exchange[Triggered]:
     """Triggers one run. Sent again it makes no second one: the request's own key is the same."""
     body = Trigger(payload=msgspec.Raw(spec.payload), options=wire_options(spec))
     return ask(operations.TRIGGER, Triggered, body, task_id=spec.task_id)
+
+
+def reset_key(task_id: str, key: str) -> Exchange[Id]:
+    return ask(operations.RESET_KEY, Id, ResetKey(task_identifier=task_id), key=key)
 
 
 def batch(specs: Sequence[ChildSpec]) -> Exchange[Accepted]:

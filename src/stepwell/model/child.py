@@ -10,6 +10,8 @@ from stepwell.model.failure import Failure
 from stepwell.primitives.ids import derived_id
 
 OnParentCancel = Literal["cancel", "abandon"]
+IdempotencyScope = Literal["global", "run", "attempt"]
+"""Within what an idempotency key counts: the environment, the run that triggers, or its attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class TriggerOptions:
     delay: not before so many seconds from now. delay_until: not before this moment (seconds since the epoch).
     on_parent_cancel: whether it is canceled with the run that triggers it (None: it is), or goes on ("abandon").
     admission: what goes before the task's own rules.
-    idempotency_key: one run per (environment, task, key) for `idempotency_key_ttl` seconds (30 days).
+    idempotency_key: one run per (environment, task, key) for `idempotency_key_ttl` seconds (30 days); its scope says
+    within what, and is part of the key by the time it is sent.
     """
 
     queue: str | None = None
@@ -37,6 +40,7 @@ class TriggerOptions:
     test: bool = False
     on_parent_cancel: OnParentCancel | None = None
     admission: Admission | None = None
+    idempotency_key_scope: IdempotencyScope | None = None
 
 
 @dataclass(frozen=True, slots=True)

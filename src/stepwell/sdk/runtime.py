@@ -189,11 +189,12 @@ def current() -> Runtime | None:
 def enter(runtime: Runtime | None) -> None:
     """Called by the executor in the context of a run's code, before its first line."""
     _current.set(runtime)
-    caller.set(None if runtime is None else lambda: _caller(runtime.run))
+    caller.set(None if runtime is None else lambda: _caller(runtime))
 
 
-def _caller(run: RunInfo) -> Caller:
-    return Caller(run.id, run.parent_id, run.root_id)
+def _caller(runtime: Runtime) -> Caller:
+    run = runtime.run
+    return Caller(run.id, run.parent_id, run.root_id, runtime.attempt.number)
 
 
 # Rewrites an async function so that its awaits are checkpoints (`kind` is "task" or "durable"). Outside an executor

@@ -86,10 +86,11 @@ class Task(Triggers[P, R]):
 
         queue: a queue's name instead of the task's own. concurrency_key: a limit of its own per key, e.g. a tenant.
         priority: larger goes first. delay: not before then, a duration or a datetime. ttl: a run that has not begun by
-        then expires. idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days). max_attempts,
-        max_duration: instead of the declared ones. tags: added to the declared ones. metadata: the run's first.
-        on_parent_cancel: "abandon" has a child go on when the run that triggered it is canceled. unique, debounce,
-        singleton, throttle: which triggers make a run, instead of what the task declares.
+        then expires. idempotency_key: one run per task and key for `idempotency_key_ttl` (30 days);
+        idempotency_key_scope: within the environment ("global"), or, inside a task, within the "run" that triggers or
+        its "attempt". max_attempts, max_duration: instead of the declared ones. tags: added to the declared ones.
+        metadata: the run's first. on_parent_cancel: "abandon" has a child go on when the run that triggered it is
+        canceled. unique, debounce, singleton, throttle: which triggers make a run, instead of what the task declares.
 
         Raises:
             ConfigError: an option is unknown, or its value is none.

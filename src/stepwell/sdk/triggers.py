@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from stepwell.client.handles import BatchHandle, RunHandle
+from stepwell.client.options import scoped
 from stepwell.errors import ConfigError, PayloadInvalid
 from stepwell.model.child import ChildOutcome, ChildSpec, TriggerOptions
 from stepwell.sdk.fanout import Completions, check_map, fan_out
@@ -184,11 +185,11 @@ class Triggers(Generic[P, R]):
     def spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildSpec:
         """One run to trigger. Raises PayloadInvalid."""
         payload, payload_type = self.task.encode_payload(args, kwargs)
-        return ChildSpec(self.task.id, payload, payload_type, self.trigger_options())
+        return ChildSpec(self.task.id, payload, payload_type, scoped(self.trigger_options()))
 
     def specs(self, payloads: Iterable[Any]) -> list[ChildSpec]:
         """A run to trigger for each payload. Raises PayloadInvalid that names the payload."""
-        options, specs = self.trigger_options(), list[ChildSpec]()
+        options, specs = scoped(self.trigger_options()), list[ChildSpec]()
         for index, item in enumerate(payloads):
             try:
                 payload, payload_type = self.task.encode_item(item)

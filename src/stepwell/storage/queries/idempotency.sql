@@ -43,7 +43,7 @@ RETURNING task_id, key
 SELECT idempotency.task_id, idempotency.key, idempotency.run_id, idempotency.payload_hash
 FROM idempotency JOIN unnest($2::text[], $3::text[]) AS f (task_id, key)
   ON idempotency.task_id = f.task_id AND idempotency.key = f.key
-WHERE idempotency.environment_id = $1
+WHERE idempotency.environment_id = $1 AND idempotency.expires_at > now()
 
 -- name: assign
 -- Lets keys lead to the runs that stand for theirs. $1 environment; arrays: $2 task, $3 key, $4 run.
