@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import io
 import logging
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from stepwell import Retry, checkpoint, ctx, step, task
-from stepwell.executor import watchdog
+from stepwell import Retry, checkpoint, ctx, step, sync, task
+from stepwell.executor import burials, watchdog
 
 watchdog.GRACE = 0.3  # seconds, and not its five
+burials.MOST = 3  # and not its hundreds
 
 kept: list[object] = []
 calls = 0
@@ -219,6 +222,41 @@ async def wait_durably() -> str:
 
 
 @task
+async def wait_plainly(leaves: str = "") -> int:
+    """Waits without anything to be unwound, and leaves this or that in its process."""
+    match leaves:
+        case "a descriptor":
+            kept.append(Path("/dev/null").open())  # noqa: SIM115
+        case "a thread":
+            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        case "a child process":
+            kept.append(subprocess.Popen(["sleep", "300"]))
+        case "its directory":
+            os.chdir("/")
+        case "a variable":
+            os.environ["LEFT"] = "yes"
+        case "a stream":
+            sys.stdout = io.StringIO()
+        case "a background task":
+            await leave_a_task()
+        case _:
+            pass
+    await asyncio.to_thread(os.getpid)
+    await asyncio.sleep(3600)
+    return os.getpid()
+
+
+@step
+async def leave_a_task() -> None:
+    kept.append(asyncio.create_task(asyncio.sleep(60)))
+
+
+@task
+def wait_in_a_thread() -> None:
+    sync.sleep("1h")
+
+
+@task
 async def clean_up(pipe: str) -> None:
     """Tells a named pipe that it waits, and later that it could clean up, with awaits."""
     await checkpoint("began", pid=os.getpid())
@@ -310,7 +348,10 @@ async def act(part: str = "", pipe: str = "", file: str = "", name: str = "") ->
         while True:
             time.sleep(1)
     elif part == "wait":
-        await asyncio.sleep(3600)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            print("unwound")
     elif part == "leave":
         os._exit(3)
     return f"{name} ended"

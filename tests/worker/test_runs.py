@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
+
+import pytest
 
 from stepwell.protocol.frames import (
     CancelRun,
@@ -82,8 +85,64 @@ async def test_a_suspended_run_ends_its_process_and_nothing_of_it_is_unwound(
     run_id = await server.start("wait_durably")
     suspend = await server.heard(Suspend, run_id)
     assert [wait.kind for wait in suspend.waits] == ["timer"]
+    assert not suspend.stays
     assert server.lines(run_id) == []
     assert server.all(Finish, run_id) == []
+
+
+async def test_a_run_suspended_where_nothing_would_be_unwound_leaves_its_process_to_the_next_one(
+    server: ScriptedServer, worker: Worker
+) -> None:
+    first = await server.start("wait_plainly")
+    assert (await server.heard(Suspend, first)).stays
+    [pid] = worker.executor_pids
+    second = await server.start("wait_plainly")
+    assert (await server.heard(Suspend, second)).stays
+    assert worker.executor_pids == [pid]
+
+
+async def test_a_run_is_resumed_in_the_process_that_keeps_its_earlier_life(
+    server: ScriptedServer, worker: Worker
+) -> None:
+    run_id = await server.start("wait_plainly")
+    suspend = await server.heard(Suspend, run_id)
+    [pid] = worker.executor_pids
+    journal = [entry for write in server.all(WriteJournal, run_id) for entry in write.entries]
+    [due] = [wait for wait in suspend.waits if wait.kind == "timer"]
+    assert due.due_at is not None
+    late = due.due_at - time.time() + 1
+    start = server.frame("wait_plainly", run_id=run_id, journal=journal, age=-late)
+    await server.start_together(start)
+    assert await server.output(run_id) == pid
+
+
+async def test_a_process_that_keeps_many_suspended_runs_is_replaced(server: ScriptedServer, worker: Worker) -> None:
+    stays: list[bool] = []
+    for _ in range(4):
+        run_id = await server.start("wait_plainly")
+        pid = worker.executor_pids
+        stays.append((await server.heard(Suspend, run_id)).stays)
+    assert stays == [True, True, True, False]
+    await until_gone(pid[0])
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    ["a descriptor", "a thread", "a child process", "its directory", "a variable", "a stream", "a background task"],
+)
+async def test_a_suspended_run_ends_its_process_if_it_left_something_there(
+    server: ScriptedServer, worker: Worker, leaves: str
+) -> None:
+    suspend = await server.heard(Suspend, await server.start("wait_plainly", {"leaves": leaves}))
+    assert not suspend.stays
+
+
+async def test_a_def_task_that_waits_ends_its_process(server: ScriptedServer, worker: Worker) -> None:
+    assert not (await server.heard(Suspend, await server.start("wait_in_a_thread"))).stays
+
+
+async def test_a_task_that_is_not_warm_ends_its_process_when_it_waits(server: ScriptedServer, worker: Worker) -> None:
+    assert not (await server.heard(Suspend, await server.start("wait_plainly", warm=False))).stays
 
 
 async def test_a_suspended_run_of_a_shared_process_leaves_it_running_without_unwinding(

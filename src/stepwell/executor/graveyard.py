@@ -7,15 +7,23 @@ it do after some thousands of them.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 from typing import Any
 
 _buried: list[Any] = []
+_unregister: Any = asyncio.tasks.__dict__["_unregister_task"]  # not in the type stubs
 
 
 def bury(attempt: Any) -> None:
     """Keeps it, and with it every coroutine of its run."""
     _buried.append(attempt)
+
+
+def forget_tasks(tasks: set[Any]) -> None:
+    """`asyncio.all_tasks()` does not name them any more: who cancels all that he finds there is not to find these."""
+    for task in tasks:
+        _unregister(task)
 
 
 def size() -> int:

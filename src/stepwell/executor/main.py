@@ -24,14 +24,15 @@ from typing import NoReturn
 import msgspec
 
 from stepwell.errors import PayloadInvalid
-from stepwell.executor import discover, graveyard
+from stepwell.executor import discover
 from stepwell.executor.attempt import Attempt
+from stepwell.executor.burials import Burials
 from stepwell.executor.capture import Capture
 from stepwell.executor.channel import Channel
 from stepwell.executor.childhood import Birth
 from stepwell.executor.loop import DurableLoop
 from stepwell.executor.options import AttemptOptions
-from stepwell.executor.outcomes import Completed, Failed, Outcome, failed, failure_of
+from stepwell.executor.outcomes import Completed, Failed, Outcome, Suspended, failed, failure_of
 from stepwell.executor.runport import RunPort, frame_of, payload_of
 from stepwell.executor.tray import Tray
 from stepwell.executor.watchdog import Watchdog
@@ -52,6 +53,7 @@ class Executor:
         self._attempts: dict[str, tuple[Attempt, RunPort]] = {}
         self._options = AttemptOptions(watchdog=Watchdog(loop, self._channel.send_now))
         self._tray = tray
+        self._burials = Burials(loop)
         self._next: frames.StartAttempt | None = None  # the worker is being told that it begins
         self._began_at = 0.0
 
@@ -71,6 +73,7 @@ class Executor:
 
     def _start(self, start: frames.StartAttempt) -> None:
         self._began_at = time.monotonic()
+        self._burials.begins(start)
         port = RunPort(start, self._channel, self._loop)
         self._capture.add(start.run_id, port.logs)
         attempt = self._attempt(start, port)
@@ -94,17 +97,26 @@ class Executor:
 
     def _ended(self, start: frames.StartAttempt, port: RunPort, outcome: Outcome) -> None:
         self._capture.remove(start.run_id)
-        self._attempts.pop(start.run_id, None)
+        attempt, _ = self._attempts.pop(start.run_id, (None, port))
         port.send_logs(last=True)
         frame = frame_of(start, outcome)
+        stays = self._can_serve_another(start, attempt, outcome)
+        if isinstance(frame, frames.Suspend):
+            frame = msgspec.structs.replace(frame, stays=stays)
         if frame is not None:
             self._channel.send(frame)
         if start.isolation == "shared":
             self._channel.send(frames.Released(start.run_id))
-        elif _can_serve_another(start, outcome):
+        elif stays:
             self._go_on(start)
         else:
             self._channel.when_written(lambda: os._exit(0))
+
+    def _can_serve_another(self, start: frames.StartAttempt, attempt: Attempt | None, outcome: Outcome) -> bool:
+        """Whether nothing of this run is left in this process that runs, that must not be unwound, or in the way."""
+        if isinstance(outcome, Suspended) and attempt is not None:
+            return self._burials.why_not(start, attempt) is None and self._burials.alone
+        return start.warm and isinstance(outcome, Completed | Failed) and self._burials.alone
 
     def _go_on(self, ended: frames.StartAttempt) -> None:
         """To the next run, if one is there. The worker has to know first: if this process dies, of which run."""
@@ -132,11 +144,6 @@ class Executor:
         start, self._next = self._next, None
         if start is not None:
             self._start(start)
-
-
-def _can_serve_another(start: frames.StartAttempt, outcome: Outcome) -> bool:
-    """Whether nothing of this run is left in this process: no coroutine that must not be unwound, no step that runs."""
-    return start.warm and isinstance(outcome, Completed | Failed) and not graveyard.size()
 
 
 def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:

@@ -55,11 +55,15 @@ class WriteJournal(Frame, frozen=True, array_like=True, tag="journal"):
 
 
 class Suspend(Frame, frozen=True, array_like=True, tag="suspend"):
-    """The attempt holds still until one of `waits` is satisfied. Everything before it has been persisted."""
+    """The attempt holds still until one of `waits` is satisfied. Everything before it has been persisted.
+
+    stays: for the worker: the executor goes on to another run, though it has one run at a time.
+    """
 
     run_id: str
     epoch: int
     waits: list[Wait]
+    stays: bool = False
 
 
 class Finish(Frame, frozen=True, array_like=True, tag="finish"):

@@ -273,7 +273,7 @@ class Dispatcher:
             run.executor.send(answer)
 
     def _over(self, run: Assignment, executor: Executor, frame: Suspend | Finish) -> None:
-        if isinstance(frame, Suspend):
+        if isinstance(frame, Suspend) and not frame.stays:
             self.staff.suspended(executor)
             self._starts.take_back(executor)
         self.end(run, frame)
