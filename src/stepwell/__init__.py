@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stepwell.sdk.inboxes import UpdateRequest, inbox, updates
     from stepwell.sdk.limiter import limiter
     from stepwell.sdk.messages import Message
+    from stepwell.sdk.payload_fields import payload
     from stepwell.sdk.queues import Queue, RateLimit, queue
     from stepwell.sdk.retry_headers import retry_after_header
     from stepwell.sdk.schedules import Schedule, Tick
@@ -61,6 +62,7 @@ __all__ = [
     "event",
     "inbox",
     "limiter",
+    "payload",
     "queue",
     "register_type",
     "retry_after_header",
@@ -103,6 +105,7 @@ _MODULE_OF = {
     "durable": "stepwell.sdk.step",
     "event": "stepwell.sdk.events",
     "inbox": "stepwell.sdk.inboxes",
+    "payload": "stepwell.sdk.payload_fields",
     "queue": "stepwell.sdk.queues",
     "register_type": "stepwell.codec.values",
     "retry_after_header": "stepwell.sdk.retry_headers",

@@ -46,6 +46,7 @@ SELECT of, id FROM (
     UNION ALL SELECT 'adoption', run_id FROM adoption UNION ALL SELECT 'adopted', parent_id FROM adoption
     UNION ALL SELECT 'event', run_id FROM event UNION ALL SELECT 'run_log', run_id FROM run_log
     UNION ALL SELECT 'idempotency', run_id FROM idempotency UNION ALL SELECT 'request_key', run_id FROM request_key
+    UNION ALL SELECT 'cancel_on', run_id FROM cancel_on
     UNION ALL SELECT 'batch_item', run_id FROM batch_item WHERE run_id IS NOT NULL
     UNION ALL SELECT 'parent', parent_id FROM run WHERE parent_id IS NOT NULL
     UNION ALL SELECT 'source', forked_from FROM run WHERE forked_from IS NOT NULL
@@ -183,6 +184,11 @@ class World:
         )
         assert torn == []
         assert await self.sql(DANGLING) == []
+        settled = await self.sql(
+            """SELECT run_id FROM cancel_on JOIN run ON run.id = run_id
+               WHERE ended_as IS NOT NULL OR cancel_requested_at IS NOT NULL"""
+        )
+        assert settled == []
         ends = await self.sql(
             """SELECT run_id FROM event WHERE kind IN ('completed', 'failed', 'canceled', 'expired')
                GROUP BY run_id HAVING count(*) > 1"""

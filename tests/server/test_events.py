@@ -23,7 +23,7 @@ async def send(tenant: Tenant, headers: dict[str, str] | None = None, **body: An
 async def test_an_event_is_sent_known_again_shown_and_listed(tenant: Tenant) -> None:
     sent = await send(tenant, name="order.paid", data={"order": 7}, id="paid-7")
     assert sent.json()["data"] == [
-        {"id": "paid-7", "name": "order.paid", "duplicate": False, "received": 0, "runs": []}
+        {"id": "paid-7", "name": "order.paid", "duplicate": False, "received": 0, "canceled": 0, "runs": []}
     ]
     again = await send(tenant, name="order.paid", data={"order": 7}, id="paid-7")
     assert again.json()["data"][0]["duplicate"] is True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
-from stepwell import ctx, event, inbox, step, task, updates
+from stepwell import ctx, event, inbox, payload, step, task, updates
 from stepwell.errors import EventTimeout
 
 
@@ -73,3 +74,32 @@ async def counts() -> int:
 @task(on=event("order.placed", match={"country": "FR"}))
 async def welcome(order: dict[str, Any]) -> str:
     return f"bienvenue, {order['customer']}"
+
+
+@step
+async def note(what: str) -> None:
+    with Path(os.environ["LEDGER"]).open("a") as ledger:
+        ledger.write(f"{ctx.run.id} {what}\n")
+
+
+async def told_of_it() -> None:
+    await note("hook")
+
+
+@task(
+    cancel_on=[event("order.canceled", match={"order.id": payload("order")}), event("shop.closed")],
+    cancel_grace="60s",
+    on_cancel=told_of_it,
+)
+async def delivers(order: int, days: float = 14) -> str:
+    await note("reserved")
+    try:
+        await asyncio.sleep(days * 86_400)
+    finally:
+        await note("released")
+    return "delivered"
+
+
+@task
+async def sends_it(order: int) -> str:
+    return await delivers.trigger_and_wait(order=order)

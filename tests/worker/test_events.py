@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from stepwell.engine import messages
 from stepwell.errors import Conflict, UpdateRefused
 from stepwell.model.message import NewEvent
 from stepwell.storage.database import Database
-from tests.stack import MakeStack, Stack, completed, until
+from tests.stack import MakeStack, Stack, completed, ended, until
 
 LISTENING = "tests/worker/listening.py"
 pytestmark = pytest.mark.timeout(120)
@@ -143,3 +145,57 @@ async def test_each_event_starts_its_task_once_by_the_command_line_too(make_stac
         code, _, err = await stepwell("show", "none")
         assert (code, "error[event-not-found]" in err) == (1, True)
         assert await stack.value("select count(*) from run") == 1
+
+
+async def test_an_event_cancels_the_runs_that_it_means_whose_code_cleans_up_once_under_kills(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    stack = make_stack(LISTENING, environ={"LEDGER": str(ledger)})
+    async with stack.client() as client:
+        runs = [await client.trigger("delivers", {"order": order}) for order in (7, 7, 8)]
+        parent = await client.trigger("sends-it", {"order": 7})
+        for run in (*runs, parent):
+            await until_waiting(stack, run.id)
+        stack.workers[-1].kill_executors()
+        stack.workers[-1].kill()
+        sent = await client.send_event("order.canceled", {"order": {"id": 7}}, id="by-ada")
+        assert (sent.canceled, sent.received) == (3, 0)
+        again = await client.send_event("order.canceled", {"order": {"id": 7}}, id="by-ada")
+        assert (again.duplicate, again.canceled) == (True, 3)
+        stack.add_worker(LISTENING)
+        for run in runs[:2]:
+            assert (await ended(client, run.id)).state == "canceled"
+            reasons = [each.details.get("reason") for each in await client.runs.events(run.id) if "cancel" in each.type]
+            assert reasons[0] == "event 'order.canceled' (by-ada)"
+        waited_for_it = await ended(client, parent.id)
+        assert waited_for_it.state == "failed"
+        assert waited_for_it.failure is not None
+        assert "canceled" in waited_for_it.failure.message
+        lines = Counter(line.split()[1] for line in ledger.read_text().splitlines())
+        assert lines == {"reserved": 4, "released": 3, "hook": 3}
+        await until_waiting(stack, runs[2].id)
+        assert (await client.send_event("shop.closed")).canceled == 1
+        assert (await ended(client, runs[2].id)).state == "canceled"
+        assert (await client.get_event("by-ada")).canceled == 3
+
+
+async def test_the_server_killed_while_it_cancels_has_canceled_all_or_none(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack(LISTENING, environ={"LEDGER": str(tmp_path / "ledger")})
+    async with stack.client() as client:
+        runs = [await client.trigger("delivers", {"order": 7}) for _ in range(3)]
+        for run in runs:
+            await until_waiting(stack, run.id)
+        body = {"name": "order.canceled", "data": {"order": {"id": 7}}, "id": "once"}
+        sending = asyncio.create_task(client.send_event(body["name"], body["data"], id="once"))
+        await asyncio.sleep(0)
+        stack.server.kill()
+        stack.server.start()
+        sent = await sending
+        assert sent.canceled == 3
+        for run in runs:
+            assert (await ended(client, run.id)).state == "canceled"
+        kinds = await stack.rows("select kind from event where kind = 'cancel_requested'")
+        assert len(kinds) == 3

@@ -1,4 +1,4 @@
-"""`stepwell events …`: what happens outside, told to the runs that wait for it and the tasks that it starts."""
+"""`stepwell events …`: what happens outside, told to the runs that wait for it or end by it, and to tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def send(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send an event: to every run that waits for one that fits, and to the tasks that it starts."""
+    """Send an event: to each run that waits for one that fits or ends by it, and to the tasks that it starts."""
     from stepwell.cli.asking import ask
     from stepwell.cli.console import out, print_json
 
@@ -33,6 +33,8 @@ def send(
         return
     before = " was sent before" if sent.duplicate else ""
     out().print(f"{sent.id}{before}: {sent.received} {'run' if sent.received == 1 else 'runs'} had waited for it")
+    if sent.canceled:
+        out().print(f"{sent.canceled} {'run' if sent.canceled == 1 else 'runs'} canceled")
     for each in sent.runs:
         out().print(f"{each.task}: {each.run_id or each.problem}")
 
@@ -84,6 +86,7 @@ def show(
         "name": found.name,
         "sent": found.sent_at.isoformat(),
         "received by": f"{found.received} {'run' if found.received == 1 else 'runs'}",
+        "canceled": f"{found.canceled} {'run' if found.canceled == 1 else 'runs'}",
         "data": msgspec.json.encode(found.data).decode(),
     }
     for each in found.runs:

@@ -26,7 +26,7 @@ from stepwell.model.admission import (
 )
 from stepwell.model.run import NewRun
 from stepwell.model.trigger import Triggered
-from stepwell.storage import admission, event, run
+from stepwell.storage import admission, cancel_on, event, run
 from stepwell.storage.admission import Key
 from stepwell.storage.database import Tx
 
@@ -78,7 +78,7 @@ async def settle(tx: Tx, environment_id: str, fresh: dict[int, NewRun], outcomes
         verdict = decide(new.id, new.rules, mine, status, now)
         if verdict.why is not None:
             settled.passed_over.append(index)
-            outcomes[index] = await _passed_over(tx, new, verdict, fresh, places)
+            outcomes[index] = await _passed_over(tx, environment_id, new, verdict, fresh, places)
         else:
             fresh[index] = new = await _let_in(tx, environment_id, new, verdict, mine, places, settled)
             status[new.id] = "delayed" if verdict.delay is not None else "queued"
@@ -109,20 +109,23 @@ async def _standing(tx: Tx, environment_id: str, states: dict[Key, KeyState]) ->
 
 
 async def _passed_over(
-    tx: Tx, new: NewRun, verdict: Verdict, fresh: dict[int, NewRun], places: dict[str, int]
+    tx: Tx, environment_id: str, new: NewRun, verdict: Verdict, fresh: dict[int, NewRun], places: dict[str, int]
 ) -> Outcome:
     """Nothing is made: what another run makes of it, and what the caller is told."""
     stands = verdict.run_id
     if verdict.refuse or stands is None:
         return _throttled(new, verdict)
     if verdict.push is not None and (place := places.get(stands)) is not None:
-        taken = {"payload": new.payload, "payload_type": new.payload_type, "metadata": new.metadata, "tags": new.tags}
+        names = ("payload", "payload_type", "metadata", "tags", "cancel_on")
+        taken = {name: getattr(new, name) for name in names}
         fresh[place] = replace(
             fresh[place], delay=None, delay_until=verdict.push, **taken if verdict.take_payload else {}
         )
     elif verdict.push is not None:
         if verdict.take_payload:
             await admission.take_payload(tx, [(stands, new)])
+            if new.cancel_on:
+                await cancel_on.insert(tx, environment_id, [(stands, new.cancel_on)])
         await admission.push(tx, [(stands, verdict.push)])
         await event.append(tx, [(stands, "debounced", {"payload": verdict.take_payload or None, "due": verdict.push})])
     return Triggered(stands, cached=True, why=verdict.why)

@@ -12,11 +12,12 @@ from stepwell.codec.payload import JSON, Packet, to_plain
 from stepwell.engine import declarations, payloads
 from stepwell.errors import ApiError, LimitExceeded, NotFound, StepwellError
 from stepwell.model.admission import Admission, Keyed, fault_of, keyed, merged, rules_of
+from stepwell.model.cancel_on import Canceling, canceling
 from stepwell.model.child import TriggerOptions
 from stepwell.model.run import NewRun
 from stepwell.model.task import TaskDeclaration
 from stepwell.model.trigger import MAX_TAGS, MAX_WORD, TriggerRequest
-from stepwell.storage import event, queue, run, task
+from stepwell.storage import cancel_on, event, queue, run, task
 from stepwell.storage.database import Tx
 from stepwell.storage.task import StoredTask
 
@@ -80,8 +81,9 @@ def admit_remembered(environment_id: str, asked: Sequence[Asked]) -> tuple[list[
             found.declaration.admission is not None
             or request.options.admission is not None
             or found.declaration.bounded
+            or found.declaration.cancel_on
         ):
-            return None  # its keys, or its queue, must be locked
+            return None  # its keys, or its queue, must be locked; or what cancels it is stored with it
         try:
             admitted.append(_admitted(request, place, found, found.declaration.queue_name))
         except StepwellError:
@@ -95,7 +97,7 @@ async def admit_alike(tx: Tx, environment_id: str, request: TriggerRequest, give
     None if one is refused, or if rules of admission decide.
     """
     [first] = await admit(tx, environment_id, [(request, Place(""))])
-    if isinstance(first, StepwellError) or first.rules or first.bounded:
+    if isinstance(first, StepwellError) or first.rules or first.bounded or first.cancel_on:
         return None  # each is asked by itself
     found = declarations.remembered(environment_id, [request.task_id])[request.task_id]
     try:
@@ -112,6 +114,9 @@ async def store(tx: Tx, environment_id: str, runs: Sequence[NewRun]) -> set[str]
     abandoned = [new.id for new in runs if new.abandoned and new.id in made]
     if abandoned:
         await run.abandon(tx, abandoned)
+    canceled_on = [(new.id, new.cancel_on) for new in runs if new.cancel_on and new.id in made]
+    if canceled_on:
+        await cancel_on.insert(tx, environment_id, canceled_on)
     if made:
         await event.notify(tx, ready=[environment_id])
     return made
@@ -158,6 +163,7 @@ def _admitted(request: TriggerRequest, place: Place, found: StoredTask, queue_na
         delay_until=options.delay_until,
         abandoned=options.on_parent_cancel == "abandon",
         rules=_rules(request, declared.admission),
+        cancel_on=_canceling(request, declared),
         bounded=declared.bounded or queue_name != declared.queue_name,
     )
 
@@ -201,6 +207,13 @@ def _rules(request: TriggerRequest, declared: Admission | None) -> tuple[Keyed, 
     if chosen is not None and chosen.batch is not None:
         _check_batched(request, chosen)
     return () if chosen is None else keyed(chosen, to_plain(Packet(request.payload, request.payload_type)))
+
+
+def _canceling(request: TriggerRequest, declared: TaskDeclaration) -> tuple[Canceling, ...]:
+    """The events that cancel this run. Raises PayloadInvalid for a field that is needed for that and missing."""
+    if not declared.cancel_on:
+        return ()
+    return canceling(request.task_id, declared.cancel_on, to_plain(Packet(request.payload, request.payload_type)))
 
 
 async def _no_task(tx: Tx, environment_id: str, task_id: str) -> NotFound:

@@ -72,7 +72,9 @@ async def cancel(
     return await db.transact("cancel", body)
 
 
-async def cancel_in(tx: Tx, run_ids: Sequence[str], reason: str, *, parents: bool = True) -> list[str]:
+async def cancel_in(
+    tx: Tx, run_ids: Sequence[str], reason: str, *, parents: bool = True, default_grace: float = GRACE
+) -> list[str]:
     """The same within a transaction, for those that have not ended. Returns those that ended at once.
 
     parents: they may wait for these, and are woken.
@@ -81,7 +83,7 @@ async def cancel_in(tx: Tx, run_ids: Sequence[str], reason: str, *, parents: boo
     level = [states[each] for each in run_ids if each in states and not states[each].is_terminal]
     if not level:
         return []
-    ended, asked = await _with_children(tx, level, _Order(storable(reason[:1000]), None, GRACE), None)
+    ended, asked = await _with_children(tx, level, _Order(storable(reason[:1000]), None, default_grace), None)
     await _tell(tx, states, ended, asked)
     return ended
 

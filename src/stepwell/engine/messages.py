@@ -18,7 +18,8 @@ from typing import Any, Literal
 import msgspec
 
 from stepwell.codec.payload import JSON, check_size
-from stepwell.engine.cancel import run_not_found
+from stepwell.engine import cancel_on
+from stepwell.engine.cancel import GRACE, run_not_found
 from stepwell.engine.subscriptions import check_name
 from stepwell.engine.trigger import trigger_in
 from stepwell.engine.wake import wake_satisfied
@@ -27,7 +28,7 @@ from stepwell.model.lifecycle import Status, is_terminal
 from stepwell.model.message import Message, MessageKind, NewEvent, Reply, Sent, Started
 from stepwell.model.run import RunState
 from stepwell.model.token import TokenSpec
-from stepwell.model.trigger import TriggerRequest
+from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.primitives.ids import derived_id, new_id
 from stepwell.storage import event, message, run, run_reading, token
 from stepwell.storage.database import Database, Tx
@@ -47,13 +48,18 @@ _Given = dict[str, str]  # runs, by the tokens that a message has completed
 
 
 async def send_events(
-    db: Database, environment_id: str, events: Sequence[NewEvent], *, request_key: str | None = None
+    db: Database,
+    environment_id: str,
+    events: Sequence[NewEvent],
+    *,
+    request_key: str | None = None,
+    default_grace: float = GRACE,
 ) -> list[Sent]:
     """All of them or none, in this order. One whose id was sent before is answered as it was then; so are those without
     an id when the same request comes again, its reply having been lost.
 
-    Raises ApiError (invalid-request), PayloadInvalid, PayloadTooLarge, and Conflict (event-conflict) for an id that was
-    sent with something else.
+    default_grace: as for `cancel`, of the runs that they cancel. Raises ApiError (invalid-request), PayloadInvalid,
+    PayloadTooLarge, and Conflict (event-conflict) for an id that was sent with something else.
     """
     _check_events(events)
     ids = [given.id or _new_id(environment_id, "event", request_key, place) for place, given in enumerate(events)]
@@ -62,16 +68,13 @@ async def send_events(
         first = dict(zip(reversed(ids), reversed(events), strict=True))
         rows = [(event_id, first[event_id].name, None, first[event_id].data) for event_id in dict.fromkeys(ids)]
         fresh = await message.insert(tx, environment_id, "event", rows)
-        for event_id, name, _, data in rows:
-            if event_id in fresh:
-                await _start_tasks(tx, environment_id, event_id, name, data)
-        if fresh:
-            await message.lock_topics(
-                tx, [(environment_id, name) for event_id, name, _, _ in rows if event_id in fresh]
-            )
-        for event_id, name, _, data in rows:
-            if event_id in fresh:
-                await _publish(tx, environment_id, event_id, name, data)
+        kept_now = [(event_id, name, data) for event_id, name, _, data in rows if event_id in fresh]
+        if kept_now:
+            started = [await _start_tasks(tx, environment_id, *each) for each in kept_now]
+            await _cancel(tx, environment_id, kept_now, started, default_grace)
+            await message.lock_topics(tx, [(environment_id, name) for _, name, _ in kept_now])
+        for event_id, name, data in kept_now:
+            await _publish(tx, environment_id, event_id, name, data)
         kept = await message.by_ids(tx, environment_id, "event", list(first))
         seen: set[str] = set()
         sent: list[Sent] = []
@@ -90,11 +93,11 @@ def _new_id(environment_id: str, kind: MessageKind, request_key: str | None, pla
     return new_id(kind) if request_key is None else derived_id(kind, environment_id, f"{request_key}:{place}")
 
 
-async def _start_tasks(tx: Tx, environment_id: str, event_id: str, name: str, data: bytes) -> None:
-    """A run of each task that is declared `on` it. What a task refuses is noted with the event."""
+async def _start_tasks(tx: Tx, environment_id: str, event_id: str, name: str, data: bytes) -> list[str]:
+    """A run of each task that is declared `on` it; those that are new. What a task refuses is noted with the event."""
     task_ids = await message.triggered_by(tx, environment_id, name, data)
     if not task_ids:
-        return
+        return []
     outcomes = await trigger_in(tx, environment_id, [TriggerRequest(task_id, data, JSON) for task_id in task_ids])
     started = [
         Started(task_id, code=outcome.code, problem=outcome.message)
@@ -103,6 +106,25 @@ async def _start_tasks(tx: Tx, environment_id: str, event_id: str, name: str, da
         for task_id, outcome in zip(task_ids, outcomes, strict=True)
     ]
     await message.note_started(tx, environment_id, event_id, started)
+    return [outcome.run_id for outcome in outcomes if isinstance(outcome, Triggered) and not outcome.cached]
+
+
+async def _cancel(
+    tx: Tx,
+    environment_id: str,
+    events: Sequence[tuple[str, str, bytes]],
+    started: Sequence[Sequence[str]],
+    default_grace: float,
+) -> None:
+    """Cancel the runs that were there before an event that cancels them: not what it, or one after it, has started."""
+    sent = [
+        cancel_on.Sent(*each, started={run_id for later in started[place:] for run_id in later})
+        for place, each in enumerate(events)
+    ]
+    canceled = await cancel_on.cancel_by(tx, environment_id, sent, default_grace)
+    if canceled:
+        counted = [(event_id, len(run_ids)) for event_id, run_ids in canceled.items()]
+        await message.note_canceled(tx, environment_id, counted)
 
 
 async def _publish(tx: Tx, environment_id: str, event_id: str, name: str, data: bytes) -> None:

@@ -58,8 +58,8 @@ class Started:
 class Message:
     """A message as it is kept. run_id: to whom; None for events. started: runs of tasks that an event triggered.
 
-    received: how many runs' waits it has completed. status, answer and answered_at are an update's: pending, accepted
-    or refused, and the JSON text with which.
+    received: how many runs' waits it has completed. canceled: how many runs it has canceled. status, answer and
+    answered_at are an update's: pending, accepted or refused, and the JSON text with which.
     """
 
     id: str
@@ -74,6 +74,7 @@ class Message:
     status: str | None = None
     answer: bytes | None = None
     answered_at: datetime | None = None
+    canceled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from stepwell.model.admission import Keyed
+from stepwell.model.cancel_on import Canceling
 from stepwell.model.failure import Failure
 from stepwell.model.lifecycle import TERMINAL, Status
 from stepwell.model.wait import Wait
@@ -231,4 +232,5 @@ class NewRun:
     delay_until: float | None = None
     abandoned: bool = False
     rules: tuple[Keyed, ...] = ()
+    cancel_on: tuple[Canceling, ...] = ()
     bounded: bool = False

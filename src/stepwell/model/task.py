@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stepwell.model.admission import Admission
+from stepwell.model.cancel_on import CancelOn
 from stepwell.model.message import EventTrigger
 from stepwell.model.queue import QueueLimits
 from stepwell.model.rate import Rate
@@ -67,6 +68,7 @@ class TaskDeclaration:
     schedules: tuple[ScheduleDeclaration, ...] = ()
     concurrency: int | None = None
     on: tuple[EventTrigger, ...] = ()
+    cancel_on: tuple[CancelOn, ...] = ()
     admission: Admission | None = None
     bounded: bool = False
 

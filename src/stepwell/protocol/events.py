@@ -36,12 +36,14 @@ class StartedRun(Wire, frozen=True, kw_only=True):
 
 
 class EventSent(Wire, frozen=True, kw_only=True):
-    """duplicate: it was sent before, under this id. received: how many runs that waited have it. runs: of tasks."""
+    """duplicate: it was sent before, under this id. received: how many runs that waited have it. canceled: how many it
+    has canceled. runs: of tasks that it has started."""
 
     id: str
     name: str
     duplicate: bool
     received: int
+    canceled: int
     runs: list[StartedRun] = msgspec.field(default_factory=list[StartedRun])
 
 
@@ -52,12 +54,14 @@ class EventsSent(Wire, frozen=True, kw_only=True):
 
 
 class SentEvent(Wire, frozen=True, kw_only=True):
-    """An event as it is kept. received: how many runs that waited have had it until now."""
+    """An event as it is kept. received: how many runs that waited have had it until now. canceled: how many
+    runs it has canceled."""
 
     id: str
     name: str
     sent_at: datetime
     received: int
+    canceled: int
     runs: list[StartedRun] = msgspec.field(default_factory=list[StartedRun])
     data: Json = UNSET
 

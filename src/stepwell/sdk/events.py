@@ -9,8 +9,10 @@ from typing import Any, TypeVar, cast, overload
 
 from stepwell.client.checks import checked_seconds, described
 from stepwell.errors import ConfigError, EventTimeout
+from stepwell.model.cancel_on import CancelOn
 from stepwell.model.message import EventTrigger, Subscription
 from stepwell.sdk.messages import RAISE, Duration, Message, checked_message_name, message_of, of_a_run, wait_spec
+from stepwell.sdk.payload_fields import PayloadField
 from stepwell.sdk.runtime import current
 from stepwell.sdk.words import word
 
@@ -72,7 +74,8 @@ async def event(
     the run was triggered is found. A run gets each event once. timeout: how long it waits, for ever by default.
     default: what is returned when it is over. data: what the event's data has to be: a model, a dataclass, a type.
 
-    Not awaited, it says what starts a task: `@task(on=event("order.paid"))`.
+    Not awaited, it says what starts a task: `@task(on=event("order.paid"))`; or what cancels its runs:
+    `@task(cancel_on=event("order.canceled", match={"order.id": payload("order")}))`.
 
     Raises:
         EventTimeout: none came in time, and there is no default. PayloadInvalid: its data is not what `data` says.
@@ -90,7 +93,7 @@ def event_subscription(name: str, match: Mapping[str, Any] | None, since: Durati
     return Subscription(
         "event",
         name,
-        match=_encoded(_checked_match(name, match)) if match else None,
+        match=_encoded(name, _checked_match(name, match)) if match else None,
         since=None if since is None else checked_seconds(f"event {name!r}", "since", since, zero=True),
     )
 
@@ -104,16 +107,41 @@ def triggers_of(owner: str, given: Trigger | Sequence[Trigger] | None) -> tuple[
 
 
 def _trigger(owner: str, given: Any) -> EventTrigger:
+    name, match = _said(owner, "on", given)
+    return EventTrigger(name, _plain(_encoded(name, match)))
+
+
+def cancels_of(owner: str, given: Trigger | Sequence[Trigger] | None) -> tuple[CancelOn, ...]:
+    """What `cancel_on=` says, the same way. Raises ConfigError."""
+    if given is None:
+        return ()
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    return tuple(_cancel(owner, each) for each in several)
+
+
+def _cancel(owner: str, given: Any) -> CancelOn:
+    name, match = _said(owner, "cancel_on", given)
+    fields = {path: value.path for path, value in match.items() if isinstance(value, PayloadField)}
+    given_values = {path: value for path, value in match.items() if path not in fields}
+    return CancelOn(name, _plain(_encoded(name, given_values)), fields)
+
+
+def _said(owner: str, option: str, given: Any) -> tuple[str, Mapping[str, Any]]:
+    """The name and the match in a call of `event` that nobody awaits."""
     if not _is_call(given):
-        raise ConfigError(f"{owner} got on={described(given)}", hint='write on=event("order.paid")')
+        raise ConfigError(f"{owner} got {option}={described(given)}", hint=f'write {option}=event("order.paid")')
     said: dict[str, Any] = given.cr_frame.f_locals if given.cr_frame is not None else {}
     given.close()
-    for option in ("timeout", "since", "data"):
-        if said[option] is not None:
-            raise ConfigError(f"{owner}: on=event(..., {option}=...): nothing waits there", hint=f"leave out {option}")
+    for each in ("timeout", "since", "data"):
+        if said[each] is not None:
+            raise ConfigError(
+                f"{owner}: {option}=event(..., {each}=...): nothing waits there", hint=f"leave out {each}"
+            )
+    if said["default"] is not RAISE:
+        raise ConfigError(f"{owner}: {option}=event(..., default=...): nothing waits there", hint="leave out default")
     name = checked_message_name(f"{owner}: event", said["name"])
     match = said["match"]
-    return EventTrigger(name, _plain(_encoded(_checked_match(name, match))) if match else {})
+    return name, _checked_match(name, match) if match is not None else {}
 
 
 def _is_call(given: Any) -> bool:
@@ -134,8 +162,14 @@ def _checked_match(name: str, match: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", match)
 
 
-def _encoded(match: Mapping[str, Any]) -> bytes:
+def _encoded(name: str, match: Mapping[str, Any]) -> bytes:
     """Raises ConfigError for values that are no JSON."""
+    for path, value in match.items():
+        if isinstance(value, PayloadField):
+            raise ConfigError(
+                f"event {name!r}: match has {path!r}: {value!r}, which only cancel_on= can look up",
+                hint="give the value itself; within a task the parameter is at hand",
+            )
     from stepwell.codec.payload import TAGGED, Packet, plain_bytes
     from stepwell.codec.values import dumps
     from stepwell.errors import CheckpointError

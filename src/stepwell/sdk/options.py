@@ -12,11 +12,12 @@ from stepwell.client.given import Given
 from stepwell.client.options import Duration
 from stepwell.errors import ConfigError
 from stepwell.model.admission import Admission, SingletonMode
+from stepwell.model.cancel_on import CancelOn
 from stepwell.model.message import EventTrigger
 from stepwell.model.retry import Retry
 from stepwell.model.task import DEFAULT_MEMORY, Durability, Isolation
 from stepwell.sdk.batching import with_batch
-from stepwell.sdk.events import Trigger, triggers_of
+from stepwell.sdk.events import Trigger, cancels_of, triggers_of
 from stepwell.sdk.memory import memory_bytes
 from stepwell.sdk.queues import Queue, checked_concurrency
 from stepwell.sdk.schedules import Schedule, schedules_of
@@ -48,6 +49,7 @@ class TaskOptions(TypedDict, total=False):
     tags: Sequence[str]
     schedule: Schedule | Sequence[Schedule]
     on: Trigger | Sequence[Trigger]
+    cancel_on: Trigger | Sequence[Trigger]
     cron: str
     every: Duration
     timezone: str
@@ -87,6 +89,7 @@ class TaskSettings:
     on_cancel: Hook | None
     schedules: tuple[Schedule, ...]
     triggers: tuple[EventTrigger, ...]
+    cancel_on: tuple[CancelOn, ...]
     admission: Admission | None
 
 
@@ -117,6 +120,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         on_cancel=_hook(given, "on_cancel"),
         schedules=schedules_of(owner, options),
         triggers=triggers_of(owner, given.get("on")),
+        cancel_on=cancels_of(owner, given.get("cancel_on")),
         admission=with_batch(owner, function, options, admission_of(owner, options)),
     )
 

@@ -19,6 +19,7 @@ from stepwell.model.task import Durability, Isolation, TaskDeclaration
 from stepwell.sdk import registry
 from stepwell.sdk.batching import ItemShape
 from stepwell.sdk.options import TaskOptions, task_settings
+from stepwell.sdk.payload_fields import with_defaults
 from stepwell.sdk.payloads import PayloadShape
 from stepwell.sdk.runtime import transform
 from stepwell.sdk.schedules import Tick, declarations
@@ -63,6 +64,7 @@ class Task(Triggers[P, R]):
         self.tags = settings.tags
         self.schedules = settings.schedules
         self.triggers = settings.triggers
+        self.cancel_on = settings.cancel_on
         self.admission = settings.admission
         self.on_start = settings.on_start
         self.on_success = settings.on_success
@@ -104,9 +106,11 @@ class Task(Triggers[P, R]):
         """What a worker registers of this task.
 
         Raises:
-            ConfigError: a parameter's annotation cannot be resolved, or no JSON payload can fill it.
+            ConfigError: a parameter's annotation cannot be resolved, no JSON payload can fill it, or cancel_on names a
+            field that there is not.
         """
         lines = (inspect.getdoc(self.function) or "").splitlines()
+        schema = self._payload.json_schema()
         return TaskDeclaration(
             id=self.id,
             queue=self.queue,
@@ -121,11 +125,12 @@ class Task(Triggers[P, R]):
             memory=self.memory,
             warm=self.warm,
             tags=self.tags,
-            payload_schema=self._payload.json_schema(),
+            payload_schema=schema,
             description=lines[0] if lines else None,
             source=self.source,
             schedules=self._schedule_declarations(),
             on=self.triggers,
+            cancel_on=with_defaults(f"task {self.id!r} ({self.source})", self.cancel_on, schema),
             admission=self.admission,
         )
 
@@ -274,9 +279,10 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     memory: limit of its process (default "512MB"). warm: its process may serve another run afterwards (default True).
     on_start, on_success, on_failure, on_cancel: functions that run as steps at those moments. tags: of each run.
     schedule: a `Schedule(...)` or several; cron, every, timezone: the short form of one. on: `event(...)` or several:
-    each such event starts a run, with the event's data as its payload. unique, debounce, singleton,
-    throttle: `Unique(...)` and so on, which of its triggers make a run. batch: `Batch(...)`, the function takes a list
-    of what many triggers gave, and returns the list of their results.
+    each such event starts a run, with the event's data as its payload. cancel_on: `event(...)` or several: such an
+    event cancels each run that has not ended; in its match `payload("order")` is a field of the run's own. unique,
+    debounce, singleton, throttle: `Unique(...)` and so on, which of its triggers make a run. batch: `Batch(...)`, the
+    function takes a list of what many triggers gave, and returns the list of their results.
 
     Raises:
         ConfigError: it is not on a function, an option is unknown or its value is none, or the id is taken.

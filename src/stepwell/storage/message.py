@@ -59,6 +59,11 @@ async def note_started(tx: Tx, environment_id: str, event_id: str, started: Sequ
     await tx.execute(_sql.note_started, environment_id, event_id, msgspec.json.encode(started))
 
 
+async def note_canceled(tx: Tx, environment_id: str, counted: Sequence[tuple[str, int]]) -> None:
+    """How many runs these events have canceled."""
+    await tx.execute(_sql.note_canceled, environment_id, *transposed(counted, 2))
+
+
 async def prune(tx: Tx, seconds: float, limit: int) -> int:
     """Forget events older than that."""
     return len(await tx.fetch(_sql.prune, seconds, limit))
@@ -181,4 +186,5 @@ def _message(row: asyncpg.Record) -> Message:
         status=row["status"],
         answer=row["answer"],
         answered_at=row["answered_at"],
+        canceled=row["canceled"],
     )

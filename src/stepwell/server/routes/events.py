@@ -19,7 +19,11 @@ from stepwell.server.requests import Call
 
 async def send(call: Call) -> EventsSent:
     sent = await messages.send_events(
-        call.backend.db, call.environment_id, _given(call.body), request_key=call.header(REQUEST_KEY)
+        call.backend.db,
+        call.environment_id,
+        _given(call.body),
+        request_key=call.header(REQUEST_KEY),
+        default_grace=call.backend.settings.cancel_grace,
     )
     return EventsSent(
         data=[
@@ -29,6 +33,7 @@ async def send(call: Call) -> EventsSent:
                 duplicate=each.duplicate,
                 received=each.message.received,
                 runs=_runs(each.message),
+                canceled=each.message.canceled,
             )
             for each in sent
         ]
@@ -66,7 +71,14 @@ def _given(body: Any) -> list[NewEvent]:
 
 
 def _shown(found: Message) -> SentEvent:
-    return SentEvent(id=found.id, name=found.name, sent_at=found.sent_at, received=found.received, runs=_runs(found))
+    return SentEvent(
+        id=found.id,
+        name=found.name,
+        sent_at=found.sent_at,
+        received=found.received,
+        runs=_runs(found),
+        canceled=found.canceled,
+    )
 
 
 def _runs(found: Message) -> list[StartedRun]:

@@ -339,6 +339,7 @@ CREATE TABLE message (
     answer             bytea,                                            -- to an update: a JSON text
     sent_at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     answered_at        timestamptz,
+    canceled           integer NOT NULL DEFAULT 0,                       -- runs that the event canceled
     PRIMARY KEY (environment_id, kind, id),
     CHECK ((kind = 'event') = (run_id IS NULL)),
     CHECK ((kind = 'event') = (fields IS NOT NULL)),
@@ -371,6 +372,16 @@ CREATE TABLE event_trigger (                                             -- task
     FOREIGN KEY (environment_id, task_id) REFERENCES task
 );
 CREATE INDEX event_trigger_named ON event_trigger (environment_id, name);
+
+CREATE TABLE cancel_on (                                                 -- events that cancel a run; until it ends
+    run_id             text NOT NULL,
+    place              integer NOT NULL,
+    environment_id     text NOT NULL,
+    name               text NOT NULL,
+    match              jsonb,                                            -- with the values of the run's payload in it
+    PRIMARY KEY (run_id, place)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX cancel_on_event ON cancel_on (environment_id, name);
 
 -- Who is to be told of a token. Written with the token itself, so that no crash loses it, and no rollback leaves it.
 CREATE TABLE notice (
@@ -742,6 +753,15 @@ BEGIN
                 '50 tags, a payload of 10 MB at most, metadata that is an object';
     END IF;
 
+    SELECT min(f.source) INTO wrong FROM jsonb_array_elements(declared -> 'cancel_on') AS rule,
+        jsonb_each_text(rule -> 'payload') AS f (path, source)
+    WHERE $2 #> string_to_array(f.source, '.') IS NULL AND NOT rule -> 'defaults' ? f.path;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'the payload does not fit task %: % is missing, and an event cancels the run by it',
+            quote_literal(task_name), quote_literal(wrong) USING ERRCODE = 'SW422', DETAIL = 'payload-invalid',
+            HINT = 'send it, or have the task match by another field';
+    END IF;
+
     new_run := 'run_' || stepwell_new_id(at);
     IF given_key IS NOT NULL THEN
         FOR round IN 1..3 LOOP
@@ -804,6 +824,12 @@ BEGIN
            coalesce(r.delayed_until, r.created_at) - make_interval(secs => r.priority), r.number, r.expires_at
     FROM run AS r WHERE r.id = new_run AND r.status = 'queued';
     INSERT INTO delayed (run_id, due_at) SELECT r.id, r.delayed_until FROM run AS r WHERE r.id = new_run AND r.status = 'delayed';
+    INSERT INTO cancel_on (run_id, place, environment_id, name, match)
+    SELECT new_run, r.place - 1, environment, r.rule ->> 'name', nullif((r.rule -> 'match') || coalesce((
+               SELECT jsonb_object_agg(f.path, coalesce(($2 #> string_to_array(f.source, '.'))::jsonb,
+                                                        r.rule #> ARRAY['defaults', f.path]))
+               FROM jsonb_each_text(r.rule -> 'payload') AS f (path, source)), '{}'), '{}')
+    FROM jsonb_array_elements(declared -> 'cancel_on') WITH ORDINALITY AS r (rule, place);
     INSERT INTO event (run_id, kind, data)
     VALUES (new_run, 'triggered', jsonb_strip_nulls(jsonb_build_object('delayed_until', due)));
     PERFORM pg_notify('stepwell_ready', 'sql ' || environment);  -- sent with the caller's commit, dropped with its rollback

@@ -93,7 +93,9 @@ UPDATE run SET delayed_until = to_timestamp(f.due), updated_at = clock_timestamp
 FROM f WHERE run.id = f.id AND run.status = 'delayed'
 
 -- name: take_payload
--- Gives delayed runs another trigger's payload. Arrays: $1 run, $2 payload, $3 type, $4 metadata, $5 tags.
+-- Gives delayed runs another trigger's payload; what canceled them by the old one does so no more. Arrays: $1 run,
+-- $2 payload, $3 type, $4 metadata, $5 tags.
+WITH settled AS (DELETE FROM cancel_on WHERE run_id = ANY($1))
 UPDATE run SET payload = f.payload, payload_type = f.payload_type, metadata = coalesce(f.metadata, run.metadata),
                tags = f.tags::text[]
 FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bytea[], $5::text[]) AS f (id, payload, payload_type, metadata, tags)
@@ -177,6 +179,7 @@ FROM run WHERE id = $1
 -- delayed -> the end of their collector. Arrays: $1 run, $2 output; $3 its type, $4 status, $5 failure, $6 error group,
 -- $7 why it was canceled, $8 when the collector began, $9 the collector.
 WITH put_off AS (DELETE FROM delayed WHERE run_id = ANY($1)
+), settled AS (DELETE FROM cancel_on WHERE run_id = ANY($1)
 ), told AS (UPDATE held SET over = true WHERE collector_id = $9 AND NOT over)
 UPDATE run SET status = $4, output = f.output, output_type = CASE WHEN f.output IS NOT NULL THEN $3::text END,
                failure = $5, error_group = $6, cancel_reason = $7, started_at = $8, finished_at = clock_timestamp(),

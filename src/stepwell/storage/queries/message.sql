@@ -34,6 +34,11 @@ WHERE message.run_id = $1 AND NOT EXISTS (
 -- What tasks made of an event.
 UPDATE message SET started = $3 WHERE environment_id = $1 AND kind = 'event' AND id = $2
 
+-- name: note_canceled
+-- How many runs events have canceled. $1 environment. Arrays: $2 event, $3 runs.
+UPDATE message SET canceled = c.amount FROM unnest($2::text[], $3::integer[]) AS c (id, amount)
+WHERE environment_id = $1 AND kind = 'event' AND message.id = c.id
+
 -- name: prune
 -- Forgets events that are older than so many seconds, at most $2.
 DELETE FROM message WHERE (environment_id, kind, id) IN (

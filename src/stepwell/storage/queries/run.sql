@@ -275,6 +275,7 @@ WITH ended AS (
           AS f (id, epoch, status, output, output_type, failure, crashes, error_group)
     WHERE lease.run_id = f.id AND lease.epoch = f.epoch
     RETURNING f.*, lease.claimed_at, lease.expires_at
+), settled AS (DELETE FROM cancel_on USING ended WHERE cancel_on.run_id = ended.id
 )
 UPDATE run SET status = ended.status, output = ended.output, output_type = ended.output_type, failure = ended.failure,
                crashes = ended.crashes, error_group = ended.error_group, worker_id = NULL, left_by = $9,
@@ -304,6 +305,8 @@ WITH done AS (
     RETURNING run.id, run.environment_id, run.queue, run.task_id, run.attempt
 ), freed AS (
     DELETE FROM lease USING done WHERE lease.run_id = done.id
+), settled AS (
+    DELETE FROM cancel_on USING done WHERE cancel_on.run_id = done.id
 ), tried AS (
     UPDATE attempt SET outcome = 'completed', ended_at = clock_timestamp()
     FROM done WHERE attempt.run_id = done.id AND attempt.number = done.attempt AND attempt.outcome = 'open'
@@ -325,6 +328,7 @@ FROM done
 WITH queued AS (DELETE FROM ready WHERE run_id = ANY($1)
 ), put_off AS (DELETE FROM delayed WHERE run_id = ANY($1)
 ), waiting AS (DELETE FROM wait WHERE run_id = ANY($1)
+), settled AS (DELETE FROM cancel_on WHERE run_id = ANY($1)
 ), held AS (DELETE FROM lease WHERE run_id = ANY($1) RETURNING run_id, claimed_at)
 UPDATE run SET status = 'canceled', cancel_reason = coalesce($2, cancel_reason), worker_id = NULL, attempt_open = false,
                left_by = CASE WHEN status = 'executing' THEN $3 ELSE left_by END, cancel_deadline = NULL,
@@ -336,6 +340,7 @@ RETURNING id
 
 -- name: request_cancel
 -- From now on these runs end as canceled. Arrays: $1 run, $2 seconds of grace; $3 reason, $4 seconds beyond the grace.
+WITH settled AS (DELETE FROM cancel_on WHERE run_id = ANY($1))
 UPDATE run SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()), cancel_grace = f.grace,
                cancel_reason = coalesce(cancel_reason, $3), updated_at = clock_timestamp(),
                cancel_deadline = CASE WHEN status = 'executing'
@@ -385,8 +390,11 @@ WHERE id = ANY($1) AND status = 'delayed' RETURNING id
 
 -- name: expire
 -- queued -> expired, if it never began and its time is over.
-UPDATE run SET status = 'expired', finished_at = clock_timestamp(), updated_at = clock_timestamp()
-WHERE id = ANY($1) AND status = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp() RETURNING id
+WITH moved AS (
+    UPDATE run SET status = 'expired', finished_at = clock_timestamp(), updated_at = clock_timestamp()
+    WHERE id = ANY($1) AND status = 'queued' AND attempt = 0 AND expires_at <= clock_timestamp() RETURNING id
+), settled AS (DELETE FROM cancel_on USING moved WHERE cancel_on.run_id = moved.id)
+SELECT id FROM moved
 
 -- name: reschedule
 -- delayed or queued -> delayed, if it never began. $2 seconds from now, or else $3 seconds since the epoch.
