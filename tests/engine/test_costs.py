@@ -13,6 +13,9 @@ import pytest
 from stepwell.engine import batches, finish, handover, trigger
 from stepwell.engine.alike import Alike
 from stepwell.engine.checkpoint import write_journal
+from stepwell.model.child import TriggerOptions
+from stepwell.model.rate import Rate
+from stepwell.model.task import Manifest, QueueDeclaration, TaskDeclaration
 from stepwell.model.trigger import TriggerRequest
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import Finish, StartAttempt, WriteJournal
@@ -40,19 +43,9 @@ HOT = (
     ("checkpoint", "journals"),
     ("wait", "satisfied"),
     # Where limits bind or keys take turns:
-    ("ready", "pairs"),
-    ("ready", "heads"),
-    ("lane", "walk"),
-    ("lane", "advance"),
-    ("lane", "lock_empty"),
-    ("lane", "remove_empty"),
-    ("lane", "unpark"),
-    ("lane", "park"),
-    ("lane", "next_open"),
-    ("lease", "held"),
-    ("queue", "advance"),
-    ("meter", "load"),
-    ("meter", "store"),
+    ("slot", "lock"),
+    ("slot", "look"),
+    ("slot", "charge"),
 )
 TABLES = (
     "run",
@@ -152,6 +145,36 @@ async def test_a_resumed_run_takes_one_more_round_trip_for_its_journal(world: Wo
     await world.write(attempt, entry(0))
     await world.suspend(attempt, Wait("t", "timer", due_at=1.0))
     assert await counted(trips, world.claim()) == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "key", "trips_of_a_claim"),
+    [
+        ({"concurrency": 50}, None, 6),  # the look without locks, BEGIN, lock, look, lease, COMMIT
+        ({"concurrency": 50, "concurrency_per_key": 9}, "k", 7),  # and charge
+        ({"rate": Rate(1000, 1, 1000), "rate_per_key": Rate(1000, 1, 1000, "sliding")}, "k", 7),
+    ],
+    ids=["concurrency", "keys", "rates"],
+)
+async def test_a_claim_within_limits_takes_so_many_round_trips_however_much_limits_it(
+    world: World, trips: list[str], limits: dict[str, Any], key: str | None, trips_of_a_claim: int
+) -> None:
+    await world.join(world.worker, Manifest((TaskDeclaration("t", queue="q"),), (QueueDeclaration("q", **limits),)))
+    given = [TriggerRequest("t", b"{}", options=TriggerOptions(concurrency_key=key and f"{key}{n}")) for n in range(20)]
+    await world.ask(*given, *given)
+    await world.claim(1, tasks=["t"])  # looks up what the task declares
+    assert await counted(trips, world.claim(20, tasks=["t"])) == trips_of_a_claim
+
+
+async def test_a_claim_of_a_queue_at_its_limit_takes_one_round_trip_and_no_lock(world: World, trips: list[str]) -> None:
+    for _ in range(3):
+        await world.trigger("shared")
+    assert len(await world.claim(3)) == 2
+    assert await counted(trips, world.claim(3)) == 1
+    await world.trigger("plain")
+    trips.clear()
+    [attempt] = await world.claim(3)
+    assert (attempt.task_id, len(trips)) == ("plain", 1)
 
 
 async def plan_of(world: World, noun: str, name: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from stepwell.engine import bump, claim, environments, release
+from stepwell.engine import bump, claim, environments, queues, release
 from stepwell.errors import ApiError, Conflict, NotFound
 from stepwell.model.child import TriggerOptions
+from stepwell.model.queue import QueueLimits
 from stepwell.model.rate import Rate
 from stepwell.model.task import Manifest, QueueDeclaration, TaskDeclaration
 from stepwell.model.trigger import TriggerRequest
@@ -138,9 +139,9 @@ async def test_a_used_up_rate_says_when_to_look_again(world: World, window: Any)
     assert found.again is not None
     assert 0 < found.again <= (20 if window == "bucket" else 60)
     assert await take(world, 100) == []
-    await world.sql("UPDATE meter SET full_at = full_at - 20, moments = ARRAY(SELECT m - 20 FROM unnest(moments) m)")
+    await world.sql("UPDATE meter SET at = at - 20, moments = ARRAY(SELECT m - 20 FROM unnest(moments) m)")
     assert len(await take(world, 100)) == (1 if window == "bucket" else 0)
-    await world.sql("UPDATE meter SET full_at = full_at - 60, moments = ARRAY(SELECT m - 60 FROM unnest(moments) m)")
+    await world.sql("UPDATE meter SET at = at - 60, moments = ARRAY(SELECT m - 60 FROM unnest(moments) m)")
     assert len(await take(world, 100)) == 3
 
 
@@ -165,9 +166,37 @@ async def test_each_key_has_its_own_rate_and_is_parked_while_that_is_used_up(wor
     assert row["parked"] == 2
     [late] = await fill(world, 1, "z")
     assert [attempt.run_id for attempt in await take(world, 100)] == [late]
-    await world.sql("UPDATE meter SET full_at = full_at - 30")
+    await world.sql("UPDATE meter SET at = at - 30")
     await world.sql("UPDATE lane SET parked_until = now()")
     assert Counter(await keys_of(world, await take(world, 100))) == {"x": 1, "y": 1}
+
+
+async def test_a_used_up_rate_that_is_raised_lets_more_through_at_once(world: World) -> None:
+    await declare(world, rate=Rate(1, 3600, 1))
+    await fill(world, 9)
+    assert len(await take(world, 10)) == 1
+    assert await take(world, 10) == []
+    await queues.override(world.db, world.environment_id, "q", QueueLimits(rate=Rate(5, 3600, 5)))
+    assert len(await take(world, 10)) == 4
+
+
+@pytest.mark.parametrize("how", ["override", "reset", "deploy"])
+async def test_a_parked_key_is_looked_at_again_when_its_rate_changes(world: World, how: str) -> None:
+    hourly = Rate(1, 3600, 1)
+    await declare(world, **({"rate_per_key": hourly} if how != "reset" else {}))
+    if how == "reset":
+        await queues.override(world.db, world.environment_id, "q", QueueLimits(rate_per_key=hourly))
+    await fill(world, 3, "x")
+    assert len(await take(world, 10)) == 1
+    assert await take(world, 10) == []
+    match how:
+        case "override":
+            await queues.override(world.db, world.environment_id, "q", QueueLimits(rate_per_key=Rate(100, 1, 100)))
+        case "reset":
+            await queues.reset(world.db, world.environment_id, "q")
+        case _:
+            await world.join("worker-2", Manifest(TASKS, (QueueDeclaration("q"), QueueDeclaration("other"))))
+    assert len(await take(world, 10)) == 2
 
 
 # ── order ────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ import asyncio
 import re
 from typing import Any
 
+import asyncpg
 import pytest
 
 from stepwell.engine import cancel, claim, expire, heartbeat, promote, release, reschedule, rescue, wake
@@ -18,8 +19,7 @@ from tests.engine.world import ALL_TASKS, FAILURE, LEASE, World, entry, spawn
 
 # What a statement locks first, by its name. Claims take ready and run rows with SKIP LOCKED, so they wait for neither.
 RANK = {
-    "environment.lock": 0,
-    "queue.lock": 1,
+    "slot.lock": 0,
     "ready.claim": 2,
     "lease.fence": 2,
     "run.lock": 3,
@@ -80,6 +80,34 @@ async def test_every_verb_locks_in_the_house_order(
     locks = {name for names in statements_by_transaction.values() for name in names if name in RANK}
     assert locks == set(RANK)
     assert wrong == []
+
+
+async def test_a_claim_locks_the_environment_before_queues_and_these_before_tasks(world: World) -> None:
+    """All by one statement: while it waits for a queue it has locked the environment, and no task."""
+    await world.sql("UPDATE environment SET concurrency_limit = 100")
+    await world.sql("UPDATE task SET concurrency_limit = 100 WHERE id = 'shared'")
+    await world.trigger("shared")
+    others = [await asyncpg.connect(world.db.url) for _ in range(2)]
+    try:
+        await _waits_for_a_queue(world, *others)
+    finally:
+        for each in others:
+            await each.close()
+
+
+async def _waits_for_a_queue(world: World, holder: Any, beside: Any) -> None:
+    await holder.execute("BEGIN; SELECT FROM queue WHERE name = 'narrow' FOR UPDATE")
+    claiming = asyncio.create_task(world.claim())
+    while not await beside.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        assert not claiming.done()
+    assert not await _free(beside, "environment")
+    assert await _free(beside, "task")
+    await holder.execute("COMMIT")
+    assert len(await claiming) == 1
+
+
+async def _free(connection: Any, table: str) -> bool:
+    return bool(await connection.fetch(f"SELECT FROM {table} FOR NO KEY UPDATE SKIP LOCKED"))
 
 
 async def everything(world: World) -> None:

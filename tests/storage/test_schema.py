@@ -91,7 +91,7 @@ def test_no_statement_locks_harder_than_it_must() -> None:
         for noun, name in EVERY
         if "FOR UPDATE" in (sql := statements.load(noun)[name]) and "FOR UPDATE OF ready" not in sql
     ]
-    assert sorted(hard) == ["lane.lock_empty", "lease.still_of_workers", "lease.still_overdue", "wait.wake"]
+    assert sorted(hard) == ["lease.still_of_workers", "lease.still_overdue", "slot.look", "wait.wake"]
 
 
 # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,7 +140,7 @@ async def test_a_claim_reads_the_head_of_the_queue_and_not_the_backlog(crowded: 
 
 
 async def test_looking_for_claimable_pairs_skips_along_the_index(crowded: World) -> None:
-    plan = await explain(crowded.db, "ready", "pairs", crowded.environment_id, list(ALL_TASKS))
+    plan = await explain(crowded.db, "slot", "lock", crowded.environment_id, list(ALL_TASKS))
     assert plan.count("ready_order") == 2
     assert "Seq Scan on ready" not in plan
 

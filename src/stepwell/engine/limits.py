@@ -1,242 +1,164 @@
-"""Claims where limits bind or concurrency keys take turns: lock, count, choose, lease, charge, in one transaction.
+"""Claims where limits bind or concurrency keys take turns: lock, look, choose, lease, charge, in one transaction.
 
 A limit needs a lock and not a count. In the house order: the environment's row, if it has a limit; the rows of queues
-that are limited or have lanes, by name; the rows of limited tasks, by id. Only then, in later statements, the slots are
-counted, from leases. So of all claims of a queue one decides at a time, and it sees what the others have committed.
+that are limited or have lanes, by name; the rows of limited tasks, by id. Only then, in a later statement, the slots
+are counted, from leases. So of all claims of a queue one decides at a time, and it sees what the others have committed.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from stepwell.model.concurrency import Candidate, QueueState, choose
-from stepwell.model.rate import Meter, Rate, use
-from stepwell.storage import environment, lane, lease, meter, queue, ready, task, worker
+from stepwell.model.rate import Meter, Rate, opens_at, use
+from stepwell.storage import ready, slot
 from stepwell.storage.database import Tx
-from stepwell.storage.lane import Lane
-from stepwell.storage.ready import Pair, Share
+from stepwell.storage.ready import Share
+from stepwell.storage.slot import Charges, Key, Offer, Sight
 
-Meters = dict[str, dict[str, Meter]]  # by queue, by key
+Used = dict[Key, tuple[Meter, Rate]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Scene:
-    """What is locked, and what is known of it. room: how many runs may be taken."""
+    """What is locked and what is seen of it. room, task_room: how many runs may be taken, in all and of limited tasks.
+    closed: queues of which, for their rates, only resumed runs were looked at."""
 
-    environment_id: str
-    pairs: list[Pair]
-    states: dict[str, QueueState]
-    locked: list[str]
-    task_room: dict[str, float]
+    offer: Offer
+    sight: Sight
+    limit: int
     room: int
-    lanes: list[Lane] = field(default_factory=list[Lane])
+    task_room: Mapping[str, float]
+    closed: frozenset[str]
 
     @property
-    def open_pairs(self) -> list[Pair]:
-        """Those of which a run could be taken."""
-        has_room = {name for name, state in self.states.items() if state.room()}
-        return [pair for pair in self.pairs if pair.queue in has_room and self.task_room.get(pair.task_id, 1) > 0]
+    def states(self) -> dict[str, QueueState]:
+        return self.offer.states
 
-    def locked_states(self) -> list[QueueState]:
-        return [self.states[name] for name in self.locked]
+    @property
+    def rated(self) -> list[QueueState]:
+        return [each for each in self.states.values() if each.limits.rate or each.limits.rate_per_key]
 
 
 async def claim_within(
     tx: Tx, environment_id: str, worker_id: str, task_ids: Sequence[str], limit: int, lease_seconds: float
 ) -> tuple[Share, float | None]:
     """Lease up to `limit` runs within all limits. Also: in how many seconds to look again, None: when there is news."""
-    scene = await _locked(tx, environment_id, task_ids, limit)
-    if scene.room <= 0 or not scene.pairs:
-        return Share([], 0, barred=True), None
-    await _read_meters(tx, scene)
-    candidates, capped = await _candidates(tx, scene)
-    before: Meters = {state.name: dict(state.meters) for state in scene.locked_states()}
-    chosen = choose(candidates, scene.states, scene.task_room, scene.room)
     share = Share([], 0, barred=True)
+    offer = await slot.lock(tx, environment_id, task_ids)
+    if not offer.pairs:
+        return share, None
+    scene = await _see(tx, environment_id, offer, limit)
+    before = {name: dict(state.meters) for name, state in scene.states.items()}
+    chosen = choose(scene.sight.runs, scene.states, scene.task_room, scene.room)
     if chosen:
         share = await ready.claim_chosen(tx, environment_id, [run.run_id for run in chosen], worker_id, lease_seconds)
-    taken = {run.id for run in share.claimed}
-    again = await _charge(tx, scene, [run for run in chosen if run.run_id in taken], before)
-    removed = await _tidy(tx, scene, candidates)
-    if len(chosen) < scene.room and (removed or (capped and chosen)):
-        again = 0.0  # there are lanes that were not looked into yet
-    return share, again
-
-
-# ── locking and counting ─────────────────────────────────────────────────────
-
-
-async def _locked(tx: Tx, environment_id: str, task_ids: Sequence[str], limit: int) -> _Scene:
-    most = await environment.lock(tx, environment_id)
-    pairs = await ready.pairs(tx, environment_id, task_ids)
-    names = sorted({pair.queue for pair in pairs if pair.locked_queue})
-    states = await queue.lock(tx, environment_id, names) if names else {}
-    limited = sorted({pair.task_id for pair in pairs if pair.locked_task})
-    tasks = await task.lock(tx, environment_id, limited) if limited else {}
-    for pair in pairs:
-        states.setdefault(pair.queue, QueueState(pair.queue))
-    scene = _Scene(environment_id, pairs, states, names, {name: float(room) for name, room in tasks.items()}, limit)
-    everywhere = most is not None or bool(tasks)
-    if everywhere or names:
-        for name, task_id, key, amount in await lease.held(tx, environment_id, None if everywhere else names):
-            _count(scene, name, task_id, key, amount, in_environment=most is not None)
-    if most is not None:
-        scene.room = min(limit, scene.room + math.floor(most[0] * most[1]) - limit)
-        for state in states.values():  # a burst is one of many queues, none has more than the environment's limit
-            own = state.limits.concurrency
-            state.limits = replace(state.limits, concurrency=most[0] if own is None else min(own, most[0]))
-    return scene
-
-
-def _count(scene: _Scene, name: str, task_id: str, key: str | None, amount: int, *, in_environment: bool) -> None:
-    """Count live leases wherever they hold a slot."""
-    if in_environment:
-        scene.room -= amount
-    if task_id in scene.task_room:
-        scene.task_room[task_id] -= amount
-    state = scene.states.get(name)
-    if state is not None:
-        state.held += amount
-        if key is not None:
-            state.held_by_key[key] = state.held_by_key.get(key, 0) + amount
-
-
-async def _read_meters(tx: Tx, scene: _Scene) -> None:
-    rated = [state for state in scene.locked_states() if state.limits.rate or state.limits.rate_per_key]
-    if not rated:
-        return
-    now = await worker.now(tx)  # not the lock's: it may have waited
-    for state in rated:
-        state.now = now
-    await _load_meters(tx, scene, [(state.name, "") for state in rated if state.limits.rate])
-    by_key = [state.name for state in rated if state.limits.rate_per_key]
-    if by_key:
-        await lane.unpark(tx, scene.environment_id, by_key)
-
-
-async def _load_meters(tx: Tx, scene: _Scene, places: Sequence[tuple[str, str]]) -> None:
-    if places:
-        for (name, key), found in (await meter.load(tx, scene.environment_id, places)).items():
-            scene.states[name].meters[key] = found
+    leased = {run.id for run in share.claimed}
+    taken = [run for run in chosen if run.run_id in leased]
+    used = _use(scene, taken, before, share.claimed_at)
+    charges = _charges(scene, taken, used)
+    removed = await slot.charge(tx, environment_id, charges) if charges else 0
+    if len(chosen) < scene.room and (removed or (chosen and _more(scene))):
+        return share, 0.0  # there are lanes that were not looked into yet
+    return share, _again(scene, charges)
 
 
 # ── looking ──────────────────────────────────────────────────────────────────
 
 
-async def _candidates(tx: Tx, scene: _Scene) -> tuple[list[Candidate], bool]:
-    """The runs whose turn it may be, and whether there are lanes of which more could be seen."""
-    pairs = scene.open_pairs
-    kinds = [
-        (pair.queue, pair.task_id, resumed)
-        for pair in pairs
-        if pair.laned
-        for resumed in (True, False)
-        if resumed or scene.states[pair.queue].starts()
-    ]
-    if kinds:
-        blocked = [(name, key) for name in {kind[0] for kind in kinds} for key in scene.states[name].blocked_keys()]
-        scene.lanes = await lane.walk(tx, scene.environment_id, kinds, blocked, scene.room)
-    by_key = {(each.queue, each.key) for each in scene.lanes if scene.states[each.queue].limits.rate_per_key}
-    await _load_meters(tx, scene, sorted(by_key))
-    for each in scene.lanes:
-        scene.states[each.queue].lanes[each.key] = each.virtual_time
-    wanted = _wanted(scene)
-    keyless = [(pair.queue, pair.task_id, scene.states[pair.queue].starts() > 0) for pair in pairs]
-    found = await ready.heads(tx, scene.environment_id, wanted, keyless, scene.room)
-    seen = Counter((run.queue, run.task_id, run.resumed, run.key) for run in found)
-    return found, any(seen[each[:4]] == each[4] < scene.room for each in wanted)
+async def _see(tx: Tx, environment_id: str, offer: Offer, limit: int) -> _Scene:
+    closed = frozenset(name for name, state in offer.states.items() if not state.starts())
+    most = None if offer.everywhere is None else math.floor(offer.everywhere[0] * offer.everywhere[1])
+    sight = await slot.look(tx, environment_id, offer, most, limit)
+    for state in offer.states.values():
+        state.now, state.meters = sight.now, {}
+        if offer.everywhere is not None:  # a burst is one of many queues, none has more than the environment's limit
+            own = state.limits.concurrency
+            least = offer.everywhere[0] if own is None else min(own, offer.everywhere[0])
+            state.limits = replace(state.limits, concurrency=least)
+    for (name, key), meter in sight.meters.items():
+        offer.states[name].meters[key] = meter
+    for lane in sight.lanes:
+        lanes = offer.states[lane.queue].lanes
+        lanes[lane.key] = max(lane.virtual_time, lanes.get(lane.key, lane.virtual_time))
+    room = limit if most is None else min(limit, most - sum(amount for *_, amount in sight.held))
+    return _Scene(offer, sight, limit, room, _count(offer, sight), closed)
 
 
-def _wanted(scene: _Scene) -> list[tuple[str, str, bool, str, int]]:
-    """How many runs to look at in each lane: twice its share of what can be taken, as the others may have none."""
-    total: dict[str, float] = {}
-    for name, key in {(each.queue, each.key) for each in scene.lanes}:
-        total[name] = total.get(name, 0.0) + scene.states[name].weight(key)
-    wanted: list[tuple[str, str, bool, str, int]] = []
-    for each in scene.lanes:
-        state = scene.states[each.queue]
-        share = math.ceil(2 * scene.room * state.weight(each.key) / total[each.queue]) + 1
-        most = int(min(scene.room, share, state.room(), state.key_room(each.key)))
-        wanted.append((each.queue, each.task_id, each.resumed, each.key, most))
-    return wanted
+def _count(offer: Offer, sight: Sight) -> dict[str, float]:
+    """Count live leases wherever they hold a slot; how many more runs of limited tasks may execute."""
+    task_room = {pair.task_id: float(pair.most) for pair in offer.pairs if pair.most is not None}
+    for name, task_id, key, amount in sight.held:
+        if task_id in task_room:
+            task_room[task_id] -= amount
+        state = offer.states.get(name)
+        if state is not None:
+            state.held += amount
+            if key is not None:
+                state.held_by_key[key] = state.held_by_key.get(key, 0) + amount
+    return task_room
+
+
+def _more(scene: _Scene) -> bool:
+    """Whether there may be runs in lanes beyond those that were looked at."""
+    seen = Counter((run.queue, run.task_id, run.resumed, run.key) for run in scene.sight.runs)
+    lanes = scene.sight.lanes
+    return any(seen[each.queue, each.task_id, each.resumed, each.key] == each.most < scene.limit for each in lanes)
 
 
 # ── charging ─────────────────────────────────────────────────────────────────
 
 
-async def _charge(tx: Tx, scene: _Scene, taken: Sequence[Candidate], before: Meters) -> float | None:
-    """Note what lanes were served and what rates were used; in how many seconds a rate lets something through again."""
-    served = {(run.queue, run.key) for run in taken if run.key is not None}
-    if served:
-        rows = [(name, key, scene.states[name].lanes[key]) for name, key in sorted(served)]
-        await lane.advance(tx, scene.environment_id, rows)
-    laned = {each.queue for each in scene.lanes}
-    moved = sorted({run.queue for run in taken} & laned)
-    if moved:
-        await queue.advance(tx, scene.environment_id, [scene.states[name] for name in moved])
-    rated = [state for state in scene.locked_states() if state.limits.rate or state.limits.rate_per_key]
-    return await _charge_rates(tx, scene, rated, taken, before) if rated else None
-
-
-async def _charge_rates(
-    tx: Tx, scene: _Scene, rated: Sequence[QueueState], taken: Sequence[Candidate], before: Meters
-) -> float | None:
-    now = await worker.now(tx)  # after the starts: so no window, however it is laid, holds more than allowed
-    for state in rated:
-        state.now, state.meters = now, before[state.name]
-    used = _used(scene.states, taken)
-    for (name, key), (amount, rate) in used.items():
+def _use(
+    scene: _Scene, taken: Sequence[Candidate], before: Mapping[str, dict[str, Meter]], claimed_at: float | None
+) -> Used:
+    """What of which rate is used now. It is noted as of a moment after the starts: so no window, however it is laid,
+    holds more than allowed."""
+    for state in scene.rated:
+        state.meters = before[state.name]
+        state.now = state.now if claimed_at is None else claimed_at
+    used: Used = {}
+    for (name, key), amount in _amounts(scene, taken).items():
         state = scene.states[name]
-        state.meters[key] = use(rate, state.meters.get(key, Meter()), now, amount)
-    if used:
-        rows = [(place, scene.states[place[0]].meters[place[1]], rate) for place, (_, rate) in used.items()]
-        await meter.store(tx, scene.environment_id, rows)
-    opening = [at for state in rated if (at := state.reopens()) is not None]
-    by_key = [state.name for state in rated if state.limits.rate_per_key]
-    if by_key:
-        parked = [
-            (name, key, at)
-            for name, key in sorted({(each.queue, each.key) for each in scene.lanes if each.queue in by_key})
-            if (at := scene.states[name].key_reopens(key)) is not None
-        ]
-        if parked:
-            await lane.park(tx, scene.environment_id, parked)
-        first = await lane.next_open(tx, scene.environment_id, by_key)
-        opening += [] if first is None else [first]
-    return max(0.0, min(opening) - now) if opening else None
-
-
-def _used(states: Mapping[str, QueueState], taken: Iterable[Candidate]) -> dict[tuple[str, str], tuple[int, Rate]]:
-    """How much of which rate, by queue and key."""
-    amounts: Counter[tuple[str, str]] = Counter()
-    for run in taken:
-        if run.resumed:
-            continue
-        limits = states[run.queue].limits
-        if limits.rate:
-            amounts[run.queue, ""] += 1
-        if limits.rate_per_key and run.key is not None:
-            amounts[run.queue, run.key] += 1
-    used: dict[tuple[str, str], tuple[int, Rate]] = {}
-    for (name, key), amount in amounts.items():
-        limits = states[name].limits
-        rate = limits.rate_per_key if key else limits.rate
+        rate = state.limits.rate_per_key if key else state.limits.rate
         if rate is not None:
-            used[name, key] = (amount, rate)
+            state.meters[key] = use(rate, state.meters.get(key, Meter()), state.now, amount)
+            used[name, key] = state.meters[key], rate
     return used
 
 
-async def _tidy(tx: Tx, scene: _Scene, candidates: Iterable[Candidate]) -> int:
-    """Remove emptied lanes, but not one that has been served more than its share while others wait; how many."""
-    seen = {(run.queue, run.task_id, run.resumed, run.key) for run in candidates}
-    busy = {place[0] for place in seen}
-    empty = [
-        each
-        for each in scene.lanes
-        if (each.queue, each.task_id, each.resumed, each.key) not in seen
-        and (each.queue not in busy or each.virtual_time <= scene.states[each.queue].virtual_time)
-    ]
-    return await lane.remove_empty(tx, scene.environment_id, empty) if empty else 0
+def _amounts(scene: _Scene, taken: Sequence[Candidate]) -> Counter[Key]:
+    """How many started, by queue and by key."""
+    started = [run for run in taken if not run.resumed]
+    amounts = Counter((run.queue, "") for run in started)
+    amounts.update((run.queue, run.key) for run in started if run.key is not None)
+    return amounts
+
+
+def _charges(scene: _Scene, taken: Sequence[Candidate], used: Used) -> Charges:
+    laned = {lane.queue for lane in scene.sight.lanes}
+    moved = [scene.states[name] for name in sorted({run.queue for run in taken} & laned)]
+    keys = {(run.queue, run.key): scene.states[run.queue].lanes[run.key] for run in taken if run.key is not None}
+    parked: dict[Key, float] = {}
+    for lane in scene.sight.lanes:
+        until = scene.states[lane.queue].key_reopens(lane.key)
+        if until is not None:
+            parked[lane.queue, lane.key] = until
+    both = {place: (keys.get(place), parked.get(place)) for place in {*keys, *parked}}
+    return Charges(moved, both, used, scene.sight.emptied)
+
+
+def _again(scene: _Scene, charges: Charges) -> float | None:
+    """In how many seconds a rate lets something through again."""
+    opening = [until for _, until in charges.keys.values() if until is not None]
+    if scene.sight.opens_at is not None:
+        opening.append(scene.sight.opens_at)
+    for state in scene.rated:
+        rate = state.limits.rate
+        if rate is not None and (state.name in scene.closed or not state.starts()):
+            opening.append(opens_at(rate, state.meters.get("", Meter()), state.now))
+    now = max((state.now for state in scene.rated), default=scene.sight.now)
+    return max(0.0, min(opening) - now) if opening else None

@@ -43,7 +43,7 @@ async def override(db: Database, environment_id: str, name: str, limits: QueueLi
         raise _wrong(problem, None)
 
     async def body(tx: Tx) -> Queue:
-        await queue.lock(tx, environment_id, [name])
+        await queue.lock(tx, environment_id, name)
         there = await _found(tx, environment_id, name)
         await queue.override(tx, environment_id, name, there.overrides.under(limits), _who(by))
         await task.mark_bounded(tx, environment_id, [name])
@@ -60,7 +60,7 @@ async def reset(db: Database, environment_id: str, name: str, only: Sequence[str
             raise _wrong(f"there is no limit {each[:40]!r}", f"one of {', '.join(LIMITS)}")
 
     async def body(tx: Tx) -> Queue:
-        await queue.lock(tx, environment_id, [name])
+        await queue.lock(tx, environment_id, name)
         there = await _found(tx, environment_id, name)
         left = there.overrides.without(only or LIMITS)
         who = None if left == QueueLimits() else there.overridden_by

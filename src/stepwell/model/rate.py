@@ -43,14 +43,23 @@ def problem(rate: Rate) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What was used of a rate. full_at: when its bucket is full again. used: (moment, amount) in its window."""
+    """What was used of a rate. lacking: what its bucket lacked at the moment `at`. used: (moment, amount) in a window.
 
-    full_at: float = 0.0
+    It holds starts and not times, so that it means the same when the rate is changed.
+    """
+
+    lacking: float = 0.0
+    at: float = 0.0
     used: tuple[tuple[float, float], ...] = ()
+
+    def lacks(self, rate: Rate, now: float) -> float:
+        """What its bucket lacks now."""
+        return max(0.0, self.lacking - max(0.0, now - self.at) * rate.amount / rate.period)
 
     def idle_at(self, rate: Rate) -> float:
         """From when on it says nothing any more."""
-        return max(self.full_at, self.used[-1][0] + rate.period if self.used else 0.0)
+        full_at = self.at + self.lacking * rate.period / rate.amount
+        return max(full_at, self.used[-1][0] + rate.period if self.used else 0.0)
 
 
 def room(rate: Rate, meter: Meter, now: float) -> int:
@@ -58,14 +67,13 @@ def room(rate: Rate, meter: Meter, now: float) -> int:
     if rate.window == "sliding":
         held = sum(amount for moment, amount in meter.used if moment > now - rate.period)
         return max(0, math.floor(rate.amount - held + _DUST))
-    lacking = max(0.0, meter.full_at - now) * rate.amount / rate.period
-    return max(0, math.floor(rate.burst - lacking + _DUST))
+    return max(0, math.floor(rate.burst - meter.lacks(rate, now) + _DUST))
 
 
 def use(rate: Rate, meter: Meter, now: float, amount: int) -> Meter:
     """The meter after so many have started."""
     if rate.window == "bucket":
-        return replace(meter, full_at=max(meter.full_at, now) + amount * rate.period / rate.amount)
+        return replace(meter, lacking=meter.lacks(rate, now) + amount, at=now)
     used = [each for each in meter.used if each[0] > now - rate.period]
     slice_begins = math.floor(now / rate.period * _SLICES) * rate.period / _SLICES
     together = used.pop()[1] if used and used[-1][0] >= slice_begins else 0.0
@@ -77,7 +85,7 @@ def opens_at(rate: Rate, meter: Meter, now: float) -> float:
     if room(rate, meter, now) > 0:
         return now
     if rate.window == "bucket":
-        return meter.full_at - (rate.burst - 1) * rate.period / rate.amount
+        return now + (meter.lacks(rate, now) - (rate.burst - 1)) * rate.period / rate.amount
     held = sum(amount for moment, amount in meter.used if moment > now - rate.period)
     for moment, amount in meter.used:
         if moment > now - rate.period:

@@ -40,12 +40,6 @@ async def set_paused(tx: Tx, environment_id: str, paused: bool) -> None:
     await tx.execute(_sql.set_paused, environment_id, paused)
 
 
-async def lock(tx: Tx, environment_id: str) -> tuple[int, float] | None:
-    """Lock the environment before a claim, if its limit binds; that limit, and the burst factor."""
-    row = await tx.fetchrow(_sql.lock, environment_id)
-    return None if row is None else (row["concurrency_limit"], row["burst_factor"])
-
-
 async def insert_key(
     tx: Tx, key_id: str, environment_id: str, name: str, key_hash: bytes, hint: str, expires_at: datetime | None
 ) -> ApiKey:

@@ -27,12 +27,6 @@ def _arrays(leases: Leases) -> tuple[list[str], list[int]]:
     return [run_id for run_id, _ in leases], [epoch for _, epoch in leases]
 
 
-async def held(tx: Tx, environment_id: str, queues: Sequence[str] | None) -> list[tuple[str, str, str | None, int]]:
-    """Live leases of these queues, or of all, as (queue, task, concurrency key, how many)."""
-    rows = await tx.fetch(_sql.held, environment_id, None if queues is None else list(queues))
-    return [(row["queue"], row["task_id"], row["key"], row["amount"]) for row in rows]
-
-
 async def fence(tx: Tx, worker_id: str, run_ids: Sequence[str]) -> dict[str, Fenced]:
     """The worker's leases of these runs, locked against rescue and cancel until the commit. Compare their epochs."""
     return {row["run_id"]: Fenced(**dict(row)) for row in await tx.fetch(_sql.fence, worker_id, list(run_ids))}

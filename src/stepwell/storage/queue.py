@@ -47,25 +47,16 @@ async def names(tx: Tx, environment_id: str) -> list[str]:
     return [row["name"] for row in await tx.fetch(_sql.names, environment_id)]
 
 
-async def lock(tx: Tx, environment_id: str, queues: Sequence[str]) -> dict[str, QueueState]:
-    """Hold queues until the commit, so that no other claim counts their slots meanwhile; their limits, and how far they
-    have been served."""
-    rows = await tx.fetch(_sql.lock, environment_id, list(queues))
-    return {
-        row["name"]: QueueState(
-            row["name"],
-            _declared(row).under(_overrides(row)),
-            virtual_time=row["virtual_time"],
-            keyless_time=row["keyless_time"],
-        )
-        for row in rows
-    }
+async def lock(tx: Tx, environment_id: str, name: str) -> None:
+    """Hold a queue until the commit, against claims within its limits and against who else changes them."""
+    await tx.execute(_sql.lock, environment_id, name)
 
 
-async def advance(tx: Tx, environment_id: str, queues: Sequence[QueueState]) -> None:
-    """Note how far locked queues have been served."""
-    rows = [(each.name, each.virtual_time, each.keyless_time) for each in queues]
-    await tx.execute(_sql.advance, environment_id, *transposed(rows, 3))
+def state_of(row: asyncpg.Record) -> QueueState:
+    """The limits of a locked queue, and how far it has been served."""
+    limits = _declared(row).under(_overrides(row))
+    times = {name: row[name] for name in ("virtual_time", "keyless_time")}
+    return QueueState(row["name"], limits, **times)
 
 
 async def page(tx: Tx, environment_id: str, limit: int, skip: int) -> list[Queue]:

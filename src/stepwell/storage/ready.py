@@ -8,9 +8,7 @@ from datetime import datetime
 
 import asyncpg
 
-from stepwell.model.concurrency import Candidate
 from stepwell.storage import statements
-from stepwell.storage.columns import transposed
 from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("ready")
@@ -48,11 +46,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one claim gave. wanted: how many runs it had seen. barred: nothing, for a limit or a lane is in the way."""
+    """What one claim gave. wanted: how many runs it had seen. barred: nothing, for a limit or a lane is in the way.
+    claimed_at: when the last of them was leased."""
 
     claimed: list[Claimed]
     wanted: int
     barred: bool
+    claimed_at: float | None = None
 
 
 async def enqueue(tx: Tx, run_ids: Sequence[str]) -> None:
@@ -61,35 +61,6 @@ async def enqueue(tx: Tx, run_ids: Sequence[str]) -> None:
 
 async def remove(tx: Tx, run_ids: Sequence[str]) -> None:
     await tx.execute(_sql.remove, list(run_ids))
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A queue and a task that have something to claim. laned: with concurrency keys."""
-
-    queue: str
-    task_id: str
-    laned: bool
-    locked_queue: bool
-    locked_task: bool
-
-
-async def pairs(tx: Tx, environment_id: str, task_ids: Sequence[str]) -> list[Pair]:
-    """What has something for these tasks, with what of it a claim has to lock."""
-    return [Pair(**dict(row)) for row in await tx.fetch(_sql.pairs, environment_id, list(task_ids))]
-
-
-async def heads(
-    tx: Tx,
-    environment_id: str,
-    lanes: Sequence[tuple[str, str, bool, str, int]],
-    keyless: Sequence[tuple[str, str, bool]],
-    limit: int,
-) -> list[Candidate]:
-    """The first runs of lanes, given as (queue, task, whether resumed, key, most); and of those without a key, given as
-    (queue, task, whether also those that are not resumed), `limit` each."""
-    rows = await tx.fetch(_sql.heads, environment_id, *transposed(lanes, 5), *transposed(keyless, 3), limit)
-    return [Candidate(**dict(row)) for row in rows]
 
 
 async def claim_chosen(
@@ -122,8 +93,8 @@ async def bump(tx: Tx, run_id: str) -> bool:
 
 def _share(rows: Sequence[asyncpg.Record]) -> Share:
     gate = rows[0]
-    claimed = [Claimed(*tuple(row)[2:]) for row in rows if row["id"] is not None]
-    return Share(claimed, gate["wanted"], gate["barred"])
+    claimed = [Claimed(*tuple(row)[2:-1]) for row in rows if row["id"] is not None]
+    return Share(claimed, gate["wanted"], gate["barred"], gate["claimed_at"])
 
 
 async def overdue(tx: Tx, limit: int) -> list[str]:

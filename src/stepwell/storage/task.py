@@ -77,9 +77,3 @@ async def every(tx: Tx, environment_id: str) -> list[tuple[TaskDeclaration, date
 
 async def ids(tx: Tx, environment_id: str) -> list[str]:
     return [row["id"] for row in await tx.fetch(_sql.ids, environment_id)]
-
-
-async def lock(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, int]:
-    """Hold limited tasks until the commit; how many runs of each may execute."""
-    rows = await tx.fetch(_sql.lock, environment_id, list(ids))
-    return {row["id"]: row["concurrency"] for row in rows if row["concurrency"] is not None}

@@ -61,6 +61,13 @@ def test_a_meter_says_nothing_once_it_is_idle() -> None:
         assert room(rate, meter, meter.idle_at(rate) + 1e-6) == room(rate, Meter(), 0.0)
 
 
+def test_a_bucket_means_the_same_when_its_rate_is_changed() -> None:
+    meter = use(Rate(1, 3600.0, 2), Meter(), 1000.0, 2)
+    assert room(Rate(5, 3600.0, 5), meter, 1000.0) == 3
+    assert room(Rate(100, 1.0, 2), meter, 1000.02) == 2
+    assert room(Rate(1, 7200.0, 1), meter, 1000.0 + 7200.0) == 0
+
+
 def test_starts_close_together_are_remembered_as_one() -> None:
     rate, meter = Rate(10**6, 60.0, 10**6, "sliding"), Meter()
     for moment in range(20_000):

@@ -259,6 +259,24 @@ CREATE TABLE lease (                                                     -- stat
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lease_of_queue ON lease (environment_id, queue);
 
+-- Where runs of a task would stand in a queue. A run may begin at once where it is open and nothing limits it; claims and
+-- triggers ask here. full: a limit is reached, as far as one that holds no lock can tell, and but for limits of tasks.
+CREATE VIEW place AS
+SELECT environment.id AS environment_id, queue.name AS queue, task.id AS task_id, environment.slug,
+       task.updated_at AS declared_at,
+       NOT (environment.paused OR queue.paused OR task.paused) AS open,
+       environment.concurrency_limit IS NOT NULL OR queue.limited
+           OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL AS limited,
+       coalesce((SELECT count(*) FROM lease WHERE lease.environment_id = environment.id
+                                              AND environment.concurrency_limit IS NOT NULL)
+                    >= floor(environment.concurrency_limit * environment.burst_factor), false)
+           OR coalesce((SELECT count(*) FROM lease WHERE lease.environment_id = environment.id AND lease.queue = queue.name)
+                    >= least(environment.concurrency_limit, coalesce(queue.concurrency_override, queue.concurrency_limit)),
+                    false) AS full
+FROM environment
+JOIN queue ON queue.environment_id = environment.id
+JOIN task ON task.environment_id = environment.id;
+
 CREATE TABLE wait (                                                      -- status waiting; any one of them wakes
     run_id             text NOT NULL,
     key                text NOT NULL,
@@ -448,7 +466,8 @@ CREATE TABLE meter (
     environment_id     text NOT NULL,
     queue              text NOT NULL,
     key                text NOT NULL,
-    full_at            double precision NOT NULL DEFAULT 0,              -- when its bucket is full again
+    lacking            double precision NOT NULL DEFAULT 0,              -- what its bucket lacked,
+    at                 double precision NOT NULL DEFAULT 0,              --   then
     moments            double precision[] NOT NULL DEFAULT '{}',         -- sliding window: the last starts of each slice,
     amounts            double precision[] NOT NULL DEFAULT '{}',         --   and how much was used in it
     idle_at            double precision NOT NULL,                        -- from then on it says nothing

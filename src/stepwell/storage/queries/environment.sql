@@ -22,11 +22,6 @@ UPDATE environment SET concurrency_limit = $2, burst_factor = coalesce($3, burst
 -- Stops or resumes claiming in the environment.
 UPDATE environment SET paused = $2 WHERE id = $1
 
--- name: lock
--- Locks the environment's row for a claim, if its limit binds. The first lock of the house order.
-SELECT concurrency_limit, burst_factor FROM environment
-WHERE id = $1 AND concurrency_limit IS NOT NULL FOR NO KEY UPDATE
-
 -- name: insert_key
 -- Stores a new key's hash. $1 id, $2 environment, $3 name, $4 hash, $5 hint, $6 expires_at.
 INSERT INTO api_key (id, environment_id, name, hash, hint, expires_at) VALUES ($1, $2, $3, $4, $5, $6)

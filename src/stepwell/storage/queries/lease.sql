@@ -1,8 +1,3 @@
--- name: held
--- Slots held: the live leases of an environment, or of some of its queues ($2 null: all), by queue, task and key.
-SELECT queue, task_id, key, count(*) AS amount FROM lease
-WHERE environment_id = $1 AND ($2::text[] IS NULL OR queue = ANY($2)) GROUP BY queue, task_id, key
-
 -- name: fence
 -- Locks the leases of a writer against rescue, cancel and the like until its commit, and says where each journal ends.
 -- KEY SHARE: heartbeats, which only move expires_at, are not held up. $1 worker, $2 runs.

@@ -1,6 +1,8 @@
 -- name: upsert
 -- Declares queues. Overrides, which were made at runtime, stay. $1 environment; arrays: $2 name, $3 kind, $4 concurrency,
--- $5 the same per key, $6 rate, $7 the same per key, $8 weights of keys, $9 greatest length.
+-- $5 the same per key, $6 rate, $7 the same per key, $8 weights of keys, $9 greatest length. Lanes that were parked for another
+-- rate are looked at again.
+WITH changed AS (
 INSERT INTO queue (environment_id, name, kind, concurrency_limit, key_concurrency_limit, rate_limit, key_rate_limit,
                    key_weights, max_length)
 SELECT $1, q.*
@@ -15,6 +17,9 @@ WHERE (queue.kind, queue.concurrency_limit, queue.key_concurrency_limit, queue.r
        queue.key_weights, queue.max_length)
       IS DISTINCT FROM (excluded.kind, excluded.concurrency_limit, excluded.key_concurrency_limit, excluded.rate_limit,
                         excluded.key_rate_limit, excluded.key_weights, excluded.max_length)
+RETURNING name)
+UPDATE lane SET parked_until = NULL FROM changed
+WHERE lane.environment_id = $1 AND lane.queue = changed.name AND parked_until IS NOT NULL
 
 -- name: bounded
 -- The queues that have a length from which triggers are refused.
@@ -41,14 +46,8 @@ SELECT name FROM queue WHERE environment_id = $1 AND name = ANY($2)
 SELECT name FROM queue WHERE environment_id = $1 ORDER BY name LIMIT 1000
 
 -- name: lock
--- Locks queues before a claim counts what they hold: a limit needs a lock, in a statement of its own.
-SELECT * FROM queue WHERE environment_id = $1 AND name = ANY($2) ORDER BY name FOR NO KEY UPDATE
-
--- name: advance
--- Notes how far queues have been served. $1 environment; arrays: $2 queue, $3 virtual time, $4 that of runs without a key.
-UPDATE queue SET virtual_time = f.virtual_time, keyless_time = f.keyless_time
-FROM unnest($2::text[], $3::double precision[], $4::double precision[]) AS f (name, virtual_time, keyless_time)
-WHERE queue.environment_id = $1 AND queue.name = f.name
+-- Locks a queue.
+SELECT FROM queue WHERE environment_id = $1 AND name = $2 FOR NO KEY UPDATE
 
 -- name: all
 -- A page of queues with what is in them now. $2 the only one (null: any), $3 rows, $4 rows before. `oldest`: seconds that
@@ -77,7 +76,11 @@ SELECT count(*) FROM queue WHERE environment_id = $1
 
 -- name: override
 -- Sets all that is in place of what was declared (null: nothing). $2 name, $3 concurrency, $4 the same per key, $5 rate,
--- $6 the same per key, $7 weights of keys, $8 greatest length, $9 who does.
+-- $6 the same per key, $7 weights of keys, $8 greatest length, $9 who does. Lanes that were parked for another rate are looked
+-- at again.
+WITH opened AS (
+    UPDATE lane SET parked_until = NULL WHERE environment_id = $1 AND queue = $2 AND parked_until IS NOT NULL
+)
 UPDATE queue SET concurrency_override = $3, key_concurrency_override = $4, rate_override = $5, key_rate_override = $6,
                  key_weights_override = $7, max_length_override = $8, overridden_by = $9,
                  overridden_at = CASE WHEN num_nonnulls($3::integer, $4::integer, $5::jsonb, $6::jsonb, $7::jsonb,

@@ -24,59 +24,6 @@ FROM queued
 -- Takes runs out of the queue that were canceled, expired or put off.
 DELETE FROM ready WHERE run_id = ANY($1)
 
--- name: pairs
--- Queues and tasks that have something for these tasks, with what tells whether a claim has to lock them: `limited` queues,
--- and those with lanes; tasks with a limit. $1 environment, $2 tasks.
-WITH RECURSIVE keyless AS (
-    (SELECT queue, task_id FROM ready WHERE environment_id = $1 AND key IS NULL ORDER BY queue, task_id LIMIT 1)
-    UNION ALL
-    SELECT following.queue, following.task_id
-    FROM keyless CROSS JOIN LATERAL (
-        SELECT queue, task_id FROM ready
-        WHERE environment_id = $1 AND (queue, task_id) > (keyless.queue, keyless.task_id) AND key IS NULL
-        ORDER BY queue, task_id LIMIT 1
-    ) AS following
-), laned AS (
-    (SELECT queue, task_id FROM lane WHERE environment_id = $1 ORDER BY queue, task_id LIMIT 1)
-    UNION ALL
-    SELECT following.queue, following.task_id
-    FROM laned CROSS JOIN LATERAL (
-        SELECT queue, task_id FROM lane
-        WHERE environment_id = $1 AND (queue, task_id) > (laned.queue, laned.task_id)
-        ORDER BY queue, task_id LIMIT 1
-    ) AS following
-)
-SELECT pair.queue, pair.task_id, bool_or(pair.laned) AS laned, bool_or(queue.limited OR pair.laned) AS locked_queue,
-       bool_or(coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL) AS locked_task
-FROM (SELECT queue, task_id, false AS laned FROM keyless UNION ALL SELECT queue, task_id, true FROM laned) AS pair
-JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue
-JOIN task ON task.environment_id = $1 AND task.id = pair.task_id
-WHERE pair.task_id = ANY($2) AND NOT queue.paused AND NOT task.paused
-  AND NOT (SELECT paused FROM environment WHERE id = $1)
-GROUP BY pair.queue, pair.task_id
-ORDER BY pair.queue, pair.task_id
-
--- name: heads
--- The first runs of lanes, and the first ones without a key. $1 environment; arrays: $2 to $6 lanes: queue, task, whether
--- resumed, key, at most how many; $7 to $9 queue, task, and whether also runs that are not resumed; $10 at most how many
--- of each of these.
-SELECT first.*
-FROM unnest($2::text[], $3::text[], $4::boolean[], $5::text[], $6::integer[]) AS lane (queue, task_id, resumed, key, most)
-CROSS JOIN LATERAL (
-    SELECT run_id, queue, task_id, key, resumed, extract(epoch FROM rank)::double precision AS rank, number FROM ready
-    WHERE environment_id = $1 AND queue = lane.queue AND task_id = lane.task_id AND resumed = lane.resumed
-      AND key = lane.key
-    ORDER BY ready.rank, number LIMIT lane.most
-) AS first
-UNION ALL
-SELECT first.*
-FROM unnest($7::text[], $8::text[], $9::boolean[]) AS pair (queue, task_id, new)
-CROSS JOIN LATERAL (
-    SELECT run_id, queue, task_id, key, resumed, extract(epoch FROM rank)::double precision AS rank, number FROM ready
-    WHERE environment_id = $1 AND queue = pair.queue AND task_id = pair.task_id AND key IS NULL AND (resumed OR pair.new)
-    ORDER BY ready.resumed DESC, ready.rank, number LIMIT $10
-) AS first
-
 -- name: claim
 -- Turns ready rows into leases. $1 environment, $2 tasks, $3 most rows, $4 worker, $5 lease seconds. With runs in $6, these
 -- were chosen under the locks of what limits them, and $2 is empty. Without, it chooses by itself where nothing is limited;
@@ -104,14 +51,10 @@ WITH RECURSIVE pair AS (
         ORDER BY queue, task_id LIMIT 1
     ) AS following
 ), offered AS MATERIALIZED (
-    SELECT pair.queue, pair.task_id, task.updated_at AS declared_at, queue.limited OR pair.laned
-               OR environment.concurrency_limit IS NOT NULL
-               OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL AS barred
+    SELECT pair.queue, pair.task_id, place.declared_at, place.limited OR pair.laned AS barred
     FROM (SELECT queue, task_id, false AS laned FROM pair UNION ALL SELECT queue, task_id, true FROM laned) AS pair
-    JOIN queue ON queue.environment_id = $1 AND queue.name = pair.queue
-    JOIN environment ON environment.id = $1
-    JOIN task ON task.environment_id = $1 AND task.id = pair.task_id
-    WHERE pair.task_id = ANY($2) AND NOT queue.paused AND NOT environment.paused AND NOT task.paused
+    JOIN place ON place.environment_id = $1 AND place.queue = pair.queue AND place.task_id = pair.task_id
+    WHERE pair.task_id = ANY($2) AND place.open AND NOT (place.limited AND place.full)
 ), head AS (
     SELECT first.*, offered.declared_at
     FROM offered CROSS JOIN LATERAL (
@@ -161,6 +104,7 @@ WITH RECURSIVE pair AS (
     SELECT id, environment_id, queue, task_id, concurrency_key, $4, lease_epoch, clock_timestamp(),
            clock_timestamp() + make_interval(secs => $5)
     FROM taken
+    RETURNING claimed_at
 ), tried AS (
     INSERT INTO attempt (run_id, number, worker_id, started_at)
     SELECT id, attempt, $4, clock_timestamp() FROM taken
@@ -180,7 +124,8 @@ SELECT gate.barred, gate.wanted, taken.id, taken.task_id, taken.queue, taken.lea
        taken.executed - taken.executed_before AS executed_in_attempt, taken.cancel_grace, taken.tags,
        taken.metadata, taken.parent_id, taken.root_id, taken.idempotency_key, coalesce(taken.seed, taken.id) AS seed,
        taken.lease_epoch > 1 OR taken.forked_from IS NOT NULL AS journaled, taken.declared_at,
-       (SELECT slug FROM environment WHERE id = $1) AS environment
+       (SELECT slug FROM environment WHERE id = $1) AS environment,
+       extract(epoch FROM (SELECT max(claimed_at) FROM leased))::double precision AS claimed_at
 FROM (SELECT coalesce((SELECT bool_or(barred) FROM offered), false) AS barred,
              coalesce((SELECT sum(amount) FROM share), cardinality($6))::integer AS wanted) AS gate
 LEFT JOIN taken ON true

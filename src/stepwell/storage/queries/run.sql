@@ -108,21 +108,15 @@ INSERT INTO batch_item (batch_id, index, task_id, run_id) SELECT $2, batch_index
 -- made if the id or the key is taken, or the task's declaration is not the one given. $1 environment, $2 run, $3 task,
 -- $4 its version, $5 queue, $6 payload, $7 its type, $8 priority, $9 attempts, $10 max_duration, $11 ttl, $12 tags,
 -- $13 metadata, $14 trigger function, $15 traceparent, $16 test, $17 request key, $19 lease seconds.
-WITH place AS MATERIALIZED (
-    SELECT environment.slug,
-           NOT environment.paused AND environment.concurrency_limit IS NULL
-           AND NOT queue.paused AND NOT queue.limited
-           AND NOT task.paused AND coalesce(task.concurrency_override, task.concurrency_limit) IS NULL
+WITH found AS MATERIALIZED (
+    SELECT slug, open AND NOT limited
            AND EXISTS (SELECT FROM worker WHERE worker.id = $18)
            AND NOT EXISTS (SELECT FROM ready WHERE environment_id = $1 AND queue = $5 AND key IS NULL)
            AND NOT EXISTS (SELECT FROM lane WHERE environment_id = $1 AND queue = $5) AS at_once
-    FROM environment
-    JOIN queue ON queue.environment_id = $1 AND queue.name = $5
-    JOIN task ON task.environment_id = $1 AND task.id = $3 AND task.updated_at = $4
-    WHERE environment.id = $1
+    FROM place WHERE environment_id = $1 AND queue = $5 AND task_id = $3 AND declared_at = $4
 ), keyed AS (
     INSERT INTO request_key (environment_id, task_id, key, run_id, expires_at)
-    SELECT $1, $3, $17, $2, now() + interval '24 hours' FROM place WHERE $17::text IS NOT NULL
+    SELECT $1, $3, $17, $2, now() + interval '24 hours' FROM found WHERE $17::text IS NOT NULL
     ON CONFLICT (environment_id, task_id, key) DO UPDATE SET run_id = excluded.run_id, expires_at = excluded.expires_at
     WHERE request_key.expires_at <= now()
     RETURNING run_id
@@ -134,7 +128,7 @@ WITH place AS MATERIALIZED (
            $10, $11, $12, $13, $14, $15, $16, now() + make_interval(secs => $11),
            CASE WHEN at_once THEN $18 END, at_once::integer, at_once::integer, at_once,
            CASE WHEN at_once THEN clock_timestamp() END
-    FROM place WHERE $17::text IS NULL OR EXISTS (SELECT FROM keyed)
+    FROM found WHERE $17::text IS NULL OR EXISTS (SELECT FROM keyed)
     ON CONFLICT (id) DO NOTHING
     RETURNING id, number, expires_at, created_at, started_at
 ), queued AS (
@@ -158,8 +152,8 @@ WITH place AS MATERIALIZED (
 )
 SELECT extract(epoch FROM started_at)::double precision AS started_at,
        extract(epoch FROM created_at)::double precision AS created_at,
-       extract(epoch FROM clock_timestamp())::double precision AS now, place.slug AS environment
-FROM made CROSS JOIN place
+       extract(epoch FROM clock_timestamp())::double precision AS now, found.slug AS environment
+FROM made CROSS JOIN found
 
 -- name: lineage
 -- Where these runs stand in their trees, for their new children.

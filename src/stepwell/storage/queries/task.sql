@@ -45,8 +45,3 @@ SELECT id, declaration, payload_schema, updated_at, paused FROM task WHERE envir
 -- name: ids
 -- The ids of an environment's tasks, for "did you mean".
 SELECT id FROM task WHERE environment_id = $1 ORDER BY id LIMIT 1000
-
--- name: lock
--- Locks tasks with a limit before a claim counts what they hold. $1 environment, $2 ids.
-SELECT id, coalesce(concurrency_override, concurrency_limit) AS concurrency FROM task
-WHERE environment_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE
