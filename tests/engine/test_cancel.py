@@ -32,8 +32,17 @@ async def test_a_run_that_never_began_is_canceled_at_once(world: World) -> None:
     assert await world.claim(10) == []
 
 
+GIVEN_UP: tuple[dict[str, Any], ...] = (
+    {"canceled": True},
+    {"canceled": True, "failure": FAILURE},
+    {"failure": FAILURE, "no_retry": True},
+    {"failure": FAILURE, "not_undone": []},
+    {"failure": Failure("attempt_timed_out", "too long")},
+)
+
+
 async def test_a_run_that_began_is_asked_and_ends_as_canceled_however_its_code_ends(world: World) -> None:
-    for fields in ({"output": b"1"}, {"failure": FAILURE}, {"canceled": True}, {"canceled": True, "failure": FAILURE}):
+    for fields in GIVEN_UP:
         attempt = await world.started()
         outcome = await asked(world, attempt.run_id, reason="enough")
         assert (outcome.status, outcome.won, outcome.asked) == ("executing", True, (attempt.run_id,))
@@ -44,6 +53,21 @@ async def test_a_run_that_began_is_asked_and_ends_as_canceled_however_its_code_e
         assert (ended.status, ended.cancel_reason, ended.failure) == ("canceled", "enough", None)
         kinds = await world.kinds(attempt.run_id)
         assert kinds[-2:] == ["cancel_requested", "canceled"]
+
+
+async def test_a_run_whose_code_had_ended_before_it_heard_of_the_request_is_told(world: World) -> None:
+    completed, failed = [await world.started() for _ in range(2)]
+    for each in (completed, failed):
+        await asked(world, each.run_id, grace=7)
+    assert await world.finish(completed, output=b"1") is None
+    assert await world.finish(failed, failure=FAILURE) is None
+    await wake.wake_due(world.db, 10)
+    again = {each.run_id: each for each in await world.claim(10)}
+    told = {each.run_id: (each.cancel_grace, each.attempt) for each in again.values()}
+    assert told == {completed.run_id: (7.0, 1), failed.run_id: (7.0, 2)}
+    for run_id, each in again.items():
+        assert await world.finish(each, canceled=True, not_undone=[]) is None
+        assert await world.status(run_id) == "canceled"
 
 
 async def test_a_waiting_run_goes_on_to_clean_up_and_so_does_one_that_waits_for_its_retry(world: World) -> None:
@@ -266,6 +290,10 @@ async def test_cancel_and_finish_race_for_500_rounds_and_the_answer_always_agree
 
         racing = [asked(world, attempt.run_id, grace=grace), end()]
         outcome, answer = await asyncio.gather(*racing)
+        if outcome.won and grace is None:  # its code had returned by then, and is told
+            [again] = await world.claim(1)
+            assert (again.run_id, again.cancel_grace) == (attempt.run_id, cancel.GRACE)
+            assert await world.finish(again, canceled=True) is None
         status = await world.status(attempt.run_id)
         assert status == ("canceled" if outcome.won else "completed")
         assert outcome.won or outcome.status == "completed"

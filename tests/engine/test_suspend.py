@@ -213,7 +213,7 @@ async def test_timers_cancels_and_new_waits_race_and_each_run_is_woken_once_for_
         for attempt in attempts[1:]:
             assert (await world.kinds(attempt.run_id)).count("woken") == 2
         for attempt in await world.claim(8):
-            await world.finish(attempt)
+            await world.finish(attempt, canceled=attempt.cancel_grace is not None)
 
 
 @pytest.mark.parametrize(("most", "size"), [(3, 10_000), (500, 2)])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from stepwell import AbortRun, Retry, step, task
 from stepwell.errors import ConfigError
+from stepwell.executor.attempt import Attempt
 from stepwell.executor.outcomes import Canceled, Failed
+from stepwell.executor.port import Answered
 from stepwell.model.checkpoint import Checkpoint
+from stepwell.protocol.frames import Spawn
 from tests.executor.life import Store, attempt_of, lives, one_life
 
 said: list[str] = []
@@ -142,6 +146,83 @@ def test_a_canceled_saga_undoes_what_it_did_its_clean_up_included_killed_at_any_
         assert again == outcome
         assert said == work[cut - len(first.entries) - 1 :]
         assert [entry.key for entry in whole[:cut]] + rest.keys == [entry.key for entry in whole]
+
+
+@task(
+    id="a-journey-that-is-over",
+    on_success=lambda: said.append("on_success"),
+    on_cancel=lambda: said.append("on_cancel"),
+)
+async def short() -> str:
+    await buy("flight")
+    await buy("hotel")
+    return "booked"
+
+
+@task(
+    id="a-journey-that-fails", on_failure=lambda: said.append("on_failure"), on_cancel=lambda: said.append("on_cancel")
+)
+async def failing() -> None:
+    await buy("flight")
+    await buy("hotel")
+    await buy("car", fails=True)
+
+
+@pytest.mark.parametrize("of", [short, failing], ids=lambda task: task.id)
+def test_a_cancel_undoes_what_was_done_wherever_it_comes_and_whatever_is_killed_then(of: Any) -> None:
+    def go_on(journal: list[Checkpoint]) -> tuple[list[Checkpoint], int]:
+        outcome, rest, _ = one_life(of, journal, cancel_grace=5.0)
+        assert isinstance(outcome, Canceled), outcome
+        whole = journal + rest.entries
+        bought = sum(entry.key.startswith("|buy#") and entry.outcome == "value" for entry in whole)
+        undone = [entry.key for entry in whole if entry.key.startswith("|undo ")]
+        assert len(set(undone)) == len(undone) == bought, [entry.key for entry in whole]
+        assert outcome.not_undone == ([] if bought else None)
+        assert any(entry.key.startswith(("|on_cancel#", "|on_failure#")) for entry in whole)
+        return whole, len(rest.entries)
+
+    _, first, _ = one_life(of)
+    for came_at in range(1, len(first.entries) + 1):
+        whole, _ = go_on(first.entries[:came_at])
+        for cut in range(came_at, len(whole) + 1):
+            again, more = go_on(whole[:cut])
+            assert [entry.key for entry in again] == [entry.key for entry in whole]
+            assert more == len(whole) - cut
+
+
+class Canceling(Store):
+    """The cancel comes while the last step of `short` is being stored."""
+
+    attempt: Attempt
+
+    def persist(self, entries: Sequence[Checkpoint], spawns: Sequence[Spawn], answered: Answered) -> None:
+        if entries[-1].key == "|buy#1":
+            self.attempt.cancel()
+        super().persist(entries, spawns, answered)
+
+
+def test_a_cancel_that_comes_while_the_last_entry_is_being_stored_undoes_all_of_it() -> None:
+    store = Canceling()
+
+    async def live() -> Any:
+        store.attempt = attempt_of(short, store)
+        return await store.attempt.run()
+
+    assert lives(live) == Canceled(not_undone=[])
+    assert said == ["flight", "hotel", "undo hotel", "undo flight", "on_cancel"]
+
+
+def test_an_attempt_that_fails_while_its_cancel_is_on_its_way_undoes_what_it_did() -> None:
+    @task(id="fails-at-its-end", on_failure=lambda: said.append("on_failure"))
+    async def fails() -> None:
+        await buy("flight")
+        raise ValueError("not today")
+
+    _, first, _ = one_life(fails)
+    said.clear()
+    outcome, _, _ = one_life(fails, first.entries[:1], cancel_grace=5.0)
+    assert isinstance(outcome, Canceled)
+    assert (outcome.not_undone, said) == ([], ["undo flight"])
 
 
 def test_a_grace_that_is_over_in_the_midst_of_undoing_breaks_nothing_off() -> None:

@@ -212,7 +212,8 @@ class _Story:
         return ()
 
     def tell_released(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
-        yield Entry(at, f"given back by {self._worker(data)}", "quiet", "↩", order=10**6)
+        note = "its code had ended before it heard of the cancel" if data.get("reason") == "cancel" else ""
+        yield Entry(at, f"given back by {self._worker(data)}", "quiet", "↩", note=note, order=10**6)
 
     def tell_rescued(self, at: float, data: Mapping[str, Any]) -> Iterable[Entry]:
         self._interrupted = True

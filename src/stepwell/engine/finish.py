@@ -17,6 +17,7 @@ from stepwell.codec.payload import LARGEST
 from stepwell.engine import permits
 from stepwell.engine.cancel import conclude, note_undoing
 from stepwell.engine.fence import split
+from stepwell.engine.release import release_in
 from stepwell.engine.wake import wake_waiting
 from stepwell.errors import StepwellError
 from stepwell.model.error_group import error_group
@@ -24,7 +25,7 @@ from stepwell.model.event import EventKind
 from stepwell.model.failure import Failure
 from stepwell.model.retry import RetryDecision, RetryPolicy, decide_recovery, decide_retry
 from stepwell.model.run import RunState
-from stepwell.protocol.frames import Finish
+from stepwell.protocol.frames import Finish, Release
 from stepwell.storage import attempt, checkpoint, event, run, task, wait
 from stepwell.storage.attempt import AttemptEnd
 from stepwell.storage.database import Database, Tx
@@ -32,6 +33,8 @@ from stepwell.storage.run import Ending
 
 # How a process ended that was nobody's try: these go on where they were, and burn no attempt.
 _DEATHS = frozenset({"crashed", "lease_lost"})
+# Its time was over. If it was to end as canceled then, it has had the time for that too.
+_OVER = frozenset({"timed_out", "attempt_timed_out"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,11 @@ async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> lis
         states = await run.lock_family(tx, [frame.run_id for frame in frames])
         holding, answers = split(frames, states, worker_id, "finish")
         answers = [_forgive(frame, states, answer) for frame, answer in zip(frames, answers, strict=True)]
+        unheard = [holding.pop(run_id)[0] for run_id, given in list(holding.items()) if _is_unheard(*given)]
         decisions = await _decide(tx, list(holding.values())) if holding else []
+        if unheard:
+            gone_on = [Release(frame.run_id, frame.epoch) for frame in unheard]
+            await event.notify(tx, ready=(await release_in(tx, worker_id, gone_on, "cancel"))[1])
         canceled = {each.state.id for each in decisions if each.state.cancel_grace is not None and each.after is None}
         others = [each for each in decisions if each.state.id not in canceled]
         if others:
@@ -105,6 +112,12 @@ async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> lis
         refusal = await conclude(db, worker_id, frame)
         answers = [refusal if each is frame else answer for each, answer in zip(frames, answers, strict=True)]
     return answers
+
+
+def _is_unheard(frame: Finish, state: RunState) -> bool:
+    """It was asked to end as canceled when its code had returned already, or nearly so. It goes on where it was, which
+    is its end, and is told: what it did is undone then, and its hook is called."""
+    return state.cancel_grace is not None and frame.failure is None and not frame.canceled
 
 
 def _forgive(frame: Finish, states: Mapping[str, RunState], answer: StepwellError | None) -> StepwellError | None:
@@ -148,15 +161,19 @@ def _decision(
     frame: Finish, state: RunState, policies: Mapping[str, RetryPolicy], lengths: Mapping[str, int]
 ) -> Decision:
     ended = Decision(state, frame.epoch, "completed", state.crashes, state.crash_length)
-    if frame.failure is None or (state.cancel_grace is not None and not frame.crashed):
-        if frame.canceled or state.cancel_grace is not None:
-            return replace(ended, status="canceled")
+    if frame.canceled:
+        return replace(ended, status="canceled")
+    if frame.failure is None:
         if frame.output is not None and len(frame.output) > LARGEST:
             return replace(ended, status="failed", failure=_too_large(frame.output), reason="the output is too large")
         return replace(ended, output=frame.output, output_type=frame.output_type if frame.output is not None else None)
     length = lengths.get(state.id, state.crash_length)
     crashes = counted_crashes(state, length) if frame.crashed else state.crashes
     verdict, same_attempt = _verdict(frame, frame.failure, state, policies[state.id], crashes)
+    if state.cancel_grace is not None and not frame.crashed:
+        if verdict.after is None or frame.not_undone is not None or frame.failure.code in _OVER:
+            return replace(ended, status="canceled")
+        verdict = RetryDecision(0.0, "it was canceled, and has not heard of it yet")
     return replace(
         ended,
         status="failed",

@@ -22,8 +22,10 @@ async def release(db: Database, worker_id: str, frames: Sequence[Release]) -> li
     return await db.transact("release", body)
 
 
-async def release_in(tx: Tx, worker_id: str, frames: Sequence[Release]) -> tuple[list[StepwellError | None], set[str]]:
-    """The same within a transaction: answers, and the environments to notify."""
+async def release_in(
+    tx: Tx, worker_id: str, frames: Sequence[Release], reason: str | None = None
+) -> tuple[list[StepwellError | None], set[str]]:
+    """The same within a transaction: answers, and the environments to notify. reason: told in the timeline."""
     states = await run.lock(tx, [frame.run_id for frame in frames])
     holding, answers = split(frames, states, worker_id, "release")
     moved = (
@@ -33,5 +35,6 @@ async def release_in(tx: Tx, worker_id: str, frames: Sequence[Release]) -> tuple
     )
     if moved:
         await ready.enqueue(tx, list(moved))
-        await event.append(tx, [(run_id, "released", {"worker": worker_id}) for run_id in moved])
+        told = {"worker": worker_id, **({"reason": reason} if reason else {})}
+        await event.append(tx, [(run_id, "released", told) for run_id in moved])
     return answers, {states[run_id].environment_id for run_id in moved}

@@ -280,7 +280,7 @@ class Attempt(Pump):
             how = "returned" if error is None else f"raised {error!r}"
             self.fail(divergence.left_over(self.run_id, unreached, how))
             return None
-        if self.asked_to_end:
+        if self.asked_to_end or self.given.cancel_grace is not None:
             return self.stopping.outcome(error)
         if error is not None:
             return replace(self.failing or failed(error), not_undone=self.not_undone)

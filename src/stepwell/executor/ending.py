@@ -11,6 +11,7 @@ from stepwell.errors import AbortRun
 from stepwell.executor import threads
 from stepwell.executor.compensation import undo_all
 from stepwell.executor.domain import branch_of_task
+from stepwell.executor.futures import DurableFuture
 from stepwell.executor.outcomes import Outcome, failed
 from stepwell.executor.retrying import asked_for, is_given_up
 from stepwell.executor.steps import run_step, turn
@@ -30,6 +31,7 @@ async def body(attempt: Attempt) -> Any:
         value = await _task(attempt)
         if not attempt.asked_to_end:
             await _hook(attempt, "on_success", value)
+            await _hear(attempt)
         else:  # it got over the CancelledError, which changes nothing
             await _after_cancel(attempt)
         return value
@@ -42,6 +44,14 @@ async def body(attempt: Attempt) -> Any:
         else:
             await _after_failure(attempt, error)
         raise
+
+
+@transparent
+async def _hear(attempt: Attempt, *, before: str = "") -> None:
+    """A cancel that was asked for and has not reached the task yet does so here, where its code has ended. before: the
+    hook that comes next; if the journal says that it came to that, the cancel came after it."""
+    if attempt.stopping.comes_next(before):
+        await DurableFuture(attempt)  # until CancelledError comes
 
 
 @transparent
@@ -58,7 +68,17 @@ async def _after_cancel(attempt: Attempt) -> None:
 
 @transparent
 async def _task(attempt: Attempt) -> Any:
-    fn = attempt.task.fn
+    try:
+        value = await _call(attempt, attempt.task.fn)
+    except Exception:
+        await _hear(attempt, before="on_failure")
+        raise
+    await _hear(attempt, before="on_success")
+    return value
+
+
+@transparent
+async def _call(attempt: Attempt, fn: Any) -> Any:
     if inspect.iscoroutinefunction(fn):
         return await fn(*attempt.args, **attempt.kwargs)
     return await threads.run(attempt, fn, attempt.args, attempt.kwargs)

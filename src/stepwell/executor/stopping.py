@@ -13,10 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stepwell.errors import AttemptTimeout, StepwellError
+from stepwell.executor.journal import branch_of
 from stepwell.executor.outcomes import Canceled, Failed, Outcome, failed, failure_of
 from stepwell.executor.record import Record
 from stepwell.executor.retrying import asked_for
-from stepwell.model.checkpoint import CANCEL, OVERDUE
+from stepwell.model.checkpoint import CANCEL, OVERDUE, REQUESTS
 from stepwell.model.retry import decide_retry
 
 if TYPE_CHECKING:
@@ -121,6 +122,19 @@ class Stopping:
         )
 
     # ---- how it ends
+
+    def comes_next(self, hook: str = "") -> bool:
+        """Whether a cancel that was asked for has yet to reach the task, whose code has ended. As what it is asked to,
+        and no other, it can end, so it must be told: by its undos and its hook. hook: what would come otherwise. Not
+        where the journal has that, or what leads to it (undos of a failure), before the request."""
+        attempt = self._attempt
+        if not self.canceled or self.delivered or attempt.unjournaled:
+            return False
+        rest = [each for each in attempt.journal.prefix[attempt.journal.cursor :] if each.kind != "timer"]
+        if hook and any(each.key.startswith(f"|{hook}#") for each in rest):
+            return False
+        own = next((each for each in rest if each.key in REQUESTS or not branch_of(each.key)), None)
+        return own is None or own.key in REQUESTS
 
     @property
     def goes_on(self) -> bool:

@@ -18,7 +18,7 @@ EventKind = Literal[
     "woken",  # (reason: "timer" | "children" | "retry" | "token" | "cancel", key)
     "answered",  # a token of it was closed (token, status, by?)
     "received",  # a message came to one of its waits (message, kind: "event" | "signal" | "update", name, token)
-    "released",  # its worker gave it back unharmed (worker)
+    "released",  # its worker gave it back unharmed (worker, reason?: "cancel": it had not heard of that)
     "rescued",  # its lease ran out: the worker died or was cut off (worker, epoch, crashes)
     "crashed",  # its executor died (code, message, crashes, retry_after?)
     "retrying",  # the attempt failed and another follows (attempt, code, name, message, retry_after, reason)
