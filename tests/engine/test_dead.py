@@ -113,6 +113,39 @@ async def test_without_another_payload_it_goes_on_where_it_failed(world: World) 
     assert len(afresh.journal) == 0
 
 
+async def test_a_patch_changes_the_payload_of_each_and_everything_of_it_runs_again_at_the_rate(world: World) -> None:
+    made = await failed(world, 240)
+    patch = {"n": None, "currency": "EUR", "of": {"big": 2**60}}
+    done = await dead.redrive_many(world.db, world.environment_id, patch=patch, rate=10.0)
+    assert (list(done.runs), done.refused, await listed(world)) == (made, {}, [])
+    rows = await world.sql(
+        "SELECT payload, delayed_until FROM run WHERE id = ANY($1) ORDER BY number", [*done.runs.values()]
+    )
+    assert {bytes(row["payload"]) for row in rows} == {b'{"currency":"EUR","of":{"big":1152921504606846976}}'}
+    gaps = {(two["delayed_until"] - one["delayed_until"]).total_seconds() for one, two in pairwise(rows)}
+    assert gaps == {0.1}
+    old = await world.sql("SELECT payload FROM run WHERE id = $1", made[7])
+    assert bytes(old[0]["payload"]) == b'{"n": 7}'
+
+
+async def test_what_a_patch_does_not_fit_stays_on_the_list_with_the_reason(world: World) -> None:
+    texts = (b'{"size": 1}', b'{"size": 2, "name": "b"}')
+    fine = [each.run_id for each in await world.ask(*[TriggerRequest("checked", text) for text in texts])]
+    fine += [each.run_id for each in await world.ask(TriggerRequest("plain", b"[1]"), TriggerRequest("plain", b""))]
+    for attempt in await world.claim(9):
+        failure = Failure("aborted", "no", "AbortRun")
+        [answer] = await finish.finish(world.db, world.worker, [Finish(attempt.run_id, attempt.epoch, failure=failure)])
+        assert answer is None
+    everything = DeadFilter()
+    done = await dead.redrive_many(world.db, world.environment_id, everything, patch={"size": "large"})
+    assert list(done.runs) == [fine[3]]
+    assert [type(done.refused[run_id]) for run_id in fine[:3]] == [PayloadInvalid] * 3
+    assert "no JSON object" in done.refused[fine[2]].message
+    assert set(await listed(world)) == set(fine[:3])
+    again = await dead.redrive_many(world.db, world.environment_id, everything, patch={"size": 7})
+    assert list(again.runs) == fine[:2]
+
+
 async def test_a_rate_spreads_the_new_runs_by_their_delays(world: World) -> None:
     made = await failed(world, 30)
     part = await dead.redrive_many(world.db, world.environment_id, rate=10.0, limit=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -76,10 +77,23 @@ async def test_many_are_redriven_at_a_rate_and_the_rest_is_discarded(tenant: Ten
         assert await client.dead.discard_many("nothing is left", everything=True) == 0
 
 
+async def test_many_are_redriven_with_changed_payloads(tenant: Tenant, client: Stepwell) -> None:
+    async with tenant.worker("greet") as worker:
+        failed = [await fail(worker, client, f"order {n} declined") for n in range(2)]
+        done = await client.dead.redrive_many(task="greet", patch={"currency": "EUR", "n": None})
+        assert list(done.runs) == failed
+        for new in done.runs.values():
+            attempt = await worker.start()
+            assert (attempt.run_id, json.loads(attempt.payload)) == (new, {"currency": "EUR"})
+            await worker.complete(attempt, b"1")
+        assert (await client.dead.list()).data == []
+
+
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
         ("redrive", {}, "got none of them"),
+        ("redrive", {"all": True, "patch": [1]}, "patch"),
         ("redrive", {"all": True, "rate": "10"}, 'e.g. "10/s"'),
         ("redrive", {"all": True, "rate": "0/s"}, 'e.g. "10/s"'),
         ("redrive", {"all": True, "rest": "yes"}, "earlier answer"),

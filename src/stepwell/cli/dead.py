@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -103,6 +103,14 @@ def redrive(
             "--payload", "-p", metavar="JSON", help="Another payload for one run, from its start: JSON, @file or -."
         ),
     ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            "--patch",
+            metavar="JSON",
+            help="What shall be otherwise in each payload: fields to replace, null removes one. From the start.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run dead letters again as new runs, and take them off the list. Exit code 1 when some stayed on it."""
@@ -112,9 +120,13 @@ def redrive(
     from stepwell.protocol.wire import UNSET
 
     choice = _choice(runs, task, group, everything=everything)
-    alone = len(runs or ()) == 1 and rate is None and not (task or group)
+    alone = len(runs or ()) == 1 and rate is patch is None and not (task or group)
     if payload is not None and not alone:
-        raise ConfigError("--payload goes with one run id, and no --rate", hint="other runs need other payloads")
+        raise ConfigError(
+            "--payload goes with one run id, and neither --rate nor --patch",
+            hint="--patch changes the payload of each of many",
+        )
+    changes = None if patch is None else _patch(patch)
     other = UNSET if payload is None else json_given(payload, "--payload")
 
     async def redriven(client: Stepwell) -> Redriven:
@@ -123,7 +135,7 @@ def redrive(
         if alone and runs:
             made = await client.dead.redrive(runs[0], payload=other, from_start=from_start)
             return Redriven(runs={runs[0]: made.id}, refused=[])
-        return await client.dead.redrive_many(rate=rate, from_start=from_start, **choice)
+        return await client.dead.redrive_many(rate=rate, patch=changes, from_start=from_start, **choice)
 
     done = ask(redriven)
     if as_json:
@@ -166,6 +178,15 @@ def discard(
         print_json({"count": count})
         return
     out().print(f"{count:,} discarded")
+
+
+def _patch(text: str) -> dict[str, Any]:
+    from stepwell.errors import ConfigError
+
+    given = json_given(text, "--patch")
+    if not isinstance(given, dict):
+        raise ConfigError(f"--patch {text!r} is no JSON object", hint="""e.g. --patch '{"currency": "EUR"}'""")
+    return cast("dict[str, Any]", given)
 
 
 def _choice(runs: list[str] | None, task: str | None, group: str | None, *, everything: bool) -> Choice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from stepwell.client import dead
@@ -51,14 +51,21 @@ class DeadLetters:
         return RunHandle(made.id, self._client)
 
     async def redrive_many(
-        self, *, rate: str | None = None, from_start: bool = False, **choice: Unpack[Choice]
+        self,
+        *,
+        rate: str | None = None,
+        patch: Mapping[str, Any] | None = None,
+        from_start: bool = False,
+        **choice: Unpack[Choice],
     ) -> Redriven:
         """Runs many again, the oldest first: these runs, a group, a task, or `everything`.
 
-        rate: how many begin at most, "10/s" or "100/m"; the new runs are stored at once, each with its delay. The
-        answer has the new run of each old one, and why others stayed on the list.
+        rate: how many begin at most, "10/s" or "100/m"; the new runs are stored at once, each with its delay. patch:
+        what shall be otherwise in each payload, `{"currency": "EUR", "old": None}`: fields that replace or, being
+        None, remove those of the payload, however deep (RFC 7396); everything runs again then. The answer has the new
+        run of each old one, and why others stayed on the list.
         """
-        return await self._client.ask(dead.redrive_many(choice, rate, from_start=from_start))
+        return await self._client.ask(dead.redrive_many(choice, rate, patch, from_start=from_start))
 
     async def discard(self, run_id: str, reason: str, *, by: str | None = None) -> None:
         """Takes one off the list without running it again; reason and by are kept with the run."""

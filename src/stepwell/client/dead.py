@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from stepwell.client.exchange import Exchange, ask, every_page
-from stepwell.client.runs import raw
+from stepwell.client.runs import plain, raw
 from stepwell.protocol import operations
 from stepwell.protocol.dead import (
     Chosen,
@@ -59,14 +59,16 @@ def redrive(run_id: str, payload: Any, *, from_start: bool) -> Exchange[Id]:
     return ask(operations.REDRIVE, Id, body, repeatable=False, run_id=run_id)
 
 
-def redrive_many(choice: Choice, rate: str | None, *, from_start: bool) -> Exchange[Redriven]:
+def redrive_many(
+    choice: Choice, rate: str | None, patch: Mapping[str, Any] | None, *, from_start: bool
+) -> Exchange[Redriven]:
     """Call after call until nothing is left; what is redriven once is not on the list for the next one."""
-    chosen = _chosen(choice)
+    chosen, changes = _chosen(choice), None if patch is None else plain(patch)
     made: dict[str, str] = {}
     refused: list[Refusal] = []
     rest: str | None = None
     while True:
-        body = RedriveMany(**chosen, rate=rate, from_start=from_start, rest=rest)
+        body = RedriveMany(**chosen, rate=rate, patch=changes, from_start=from_start, rest=rest)
         part = yield from ask(operations.REDRIVE_MANY, Redriven, body)
         made |= part.runs
         refused += part.refused

@@ -7,12 +7,17 @@ its delay when it is stored, so that nobody has to stay and pace them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from stepwell.codec.merge_patch import merged
+from stepwell.codec.payload import JSON, Packet, plain_bytes, to_plain
+from stepwell.codec.text import to_text
 from stepwell.engine import undoing
 from stepwell.engine.cancel import run_not_found
 from stepwell.engine.replay import Again, fork_each
-from stepwell.errors import ApiError, Conflict, NotFound, StepwellError
+from stepwell.errors import ApiError, Conflict, NotFound, PayloadInvalid, StepwellError
 from stepwell.model.dead import DeadFilter, ErrorGroup, Pace, Redriven
 from stepwell.model.run import RunDetail, RunPage
 from stepwell.model.trigger import Triggered
@@ -114,20 +119,23 @@ async def redrive_many(
     *,
     rate: float | None = None,
     from_start: bool = False,
+    patch: Mapping[str, Any] | None = None,
     rest: Pace | None = None,
     limit: int = MOST_REDRIVEN,
 ) -> Redriven:
     """Redrive all that `where` chooses, the oldest first, at most `limit`; `rest` goes on where a call before ended.
 
-    rate: runs a second; None: all at once. Runs that cannot be redriven stay on the list. Those that are no dead
+    rate: runs a second; None: all at once. patch: what shall be otherwise in each payload (RFC 7396), with which
+    everything runs again. Runs that cannot be redriven stay on the list. Those that are no dead
     letters are passed over. Raises ApiError (invalid-request) for a rate that cannot be.
     """
     if rate is not None and not 1e-4 <= rate <= 1e6:
         raise ApiError(f"rate: expected 0.0001 to 1,000,000 runs a second, got {rate:g}", code="invalid-request")
     limit = max(1, min(limit, MOST_REDRIVEN))
+    how = _How(None if rate is None else 1.0 / rate, from_start or patch is not None, patch)
     done = Redriven({}, {}, rest or await _from_the_oldest(db, environment_id))
     while done.rest is not None and (left := limit - len(done.runs) - len(done.refused)) > 0:
-        done = await _some(db, environment_id, where, done, rate, from_start=from_start, limit=min(left, _AT_ONCE))
+        done = await _some(db, environment_id, where, done, how, min(left, _AT_ONCE))
     return done
 
 
@@ -136,15 +144,17 @@ async def _from_the_oldest(db: Database, environment_id: str) -> Pace:
         return Pace(0, await dead.newest(tx, environment_id), await worker.now(tx))
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """gap: seconds between the beginnings of two runs; None: all at once."""
+
+    gap: float | None
+    from_start: bool
+    patch: Mapping[str, Any] | None
+
+
 async def _some(
-    db: Database,
-    environment_id: str,
-    where: DeadFilter,
-    done: Redriven,
-    rate: float | None,
-    *,
-    from_start: bool,
-    limit: int,
+    db: Database, environment_id: str, where: DeadFilter, done: Redriven, how: _How, limit: int
 ) -> Redriven:
     """As many more as one transaction takes."""
     pace = done.rest
@@ -157,19 +167,48 @@ async def _some(
         await run.lock(tx, ids)
         here = await dead.still(tx, environment_id, ids)
         sources = [each for each in await run_reading.details(tx, environment_id, ids) if each.run.id in here]
-        starts = await _starts(tx, sources, from_start=from_start)
-        gap = 0.0 if rate is None else 1.0 / rate
-        moments = [None if rate is None else pace.next_at + gap * n for n in range(len(sources))]
-        again = [Again(*each) for each in zip(sources, starts, moments, strict=True)]
+        payloads, unfit = _patched(sources, how.patch)
+        sources = [each for each in sources if each.run.id not in unfit]
+        starts = await _starts(tx, sources, from_start=how.from_start)
+        gap = how.gap or 0.0
+        again = [
+            Again(
+                each,
+                start,
+                delay_until=None if how.gap is None else pace.next_at + gap * n,
+                payload=payloads.get(each.run.id),
+            )
+            for n, (each, start) in enumerate(zip(sources, starts, strict=True))
+        ]
         answers = dict(zip(_ids(sources), await _redrive(tx, environment_id, again), strict=True))
         more = Pace(chosen[-1][1], pace.upto, pace.next_at + gap * len(sources)) if len(seen) > limit else None
         return Redriven(
             done.runs | {old: each.run_id for old, each in answers.items() if isinstance(each, Triggered)},
-            done.refused | {old: each for old, each in answers.items() if isinstance(each, StepwellError)},
+            done.refused | unfit | {old: each for old, each in answers.items() if isinstance(each, StepwellError)},
             more,
         )
 
     return await db.transact("redrive", body)
+
+
+def _patched(
+    sources: Sequence[RunDetail], patch: Mapping[str, Any] | None
+) -> tuple[dict[str, tuple[bytes, str]], dict[str, StepwellError]]:
+    """The other payload of each run, and why there is none for some."""
+    payloads: dict[str, tuple[bytes, str]] = {}
+    unfit: dict[str, StepwellError] = {}
+    for each in sources if patch is not None else ():
+        try:
+            packet = Packet(each.payload, each.payload_type)
+            if packet.type != JSON:
+                packet = Packet(plain_bytes(packet), JSON)
+            tree = to_plain(packet)
+            if tree is not None and not isinstance(tree, dict):
+                raise PayloadInvalid(f"the payload of {each.run.id} is no JSON object, so no patch fits it")
+            payloads[each.run.id] = (to_text(merged(tree, patch)), JSON)
+        except StepwellError as error:
+            unfit[each.run.id] = error
+    return payloads, unfit
 
 
 async def _starts(tx: Tx, sources: Sequence[RunDetail], *, from_start: bool) -> list[int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -81,11 +82,15 @@ class Chosen(Wire, frozen=True, kw_only=True):
 class RedriveMany(Chosen, frozen=True, kw_only=True):
     """rate: how many of the new runs begin at most, "10/s", "100/m" or "1000/h"; absent: all at once.
 
+    patch: what shall be otherwise in each payload, as a JSON Merge Patch (RFC 7396): fields that replace those of the
+    payload, null removes one. Everything runs again then.
+
     At most `limit` are redriven by one call; `rest` of its answer is the `rest` of the next one.
     """
 
     from_start: bool = False
     rate: str | None = None
+    patch: dict[str, Any] | None = None
     limit: int = 1000
     rest: str | None = None
 

@@ -82,6 +82,7 @@ async def redrive_many(call: Call) -> Redriven:
         _where(body),
         rate=None if body.rate is None else _rate(body.rate),
         from_start=body.from_start,
+        patch=body.patch,
         rest=None if body.rest is None else _pace(body.rest),
         limit=body.limit,
     )
