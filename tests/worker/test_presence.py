@@ -120,6 +120,27 @@ async def test_workers_of_another_server_or_key_are_left_alone(tmp_path: Path, l
     assert here(tmp_path, "worker_like", ("http://127.0.0.1:1", "another key")).dead() == ["worker_old"]
 
 
+def test_files_of_other_servers_workers_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which many were killed has hundreds of them, and each worker looks four times a second."""
+    strangers = [here(tmp_path, f"worker_{n}", ("http://127.0.0.1:1", "another key")) for n in range(3)]
+    for each in strangers:
+        each.enter()
+        each.close()
+    opened: list[str] = []
+    really = os.open
+
+    def noted(path: str, flags: int, mode: int = 0o777) -> int:
+        opened.append(path)
+        return really(path, flags, mode)
+
+    ours = here(tmp_path)
+    monkeypatch.setattr(os, "open", noted)
+    assert ours.dead() == []
+    assert len(opened) == 3
+    assert ours.dead() == []
+    assert len(opened) == 3
+
+
 async def test_a_file_of_another_boot_proves_nothing(
     tmp_path: Path, live: Callable[..., Living], monkeypatch: pytest.MonkeyPatch
 ) -> None:

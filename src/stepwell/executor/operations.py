@@ -9,7 +9,7 @@ import asyncio
 import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,17 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     """Tries of a `@step` function: each that fails is an entry of its own, each delay a durable timer."""
     base = branch_of_task.get().key(name_of(call))
     site = site_of_caller()
+    if call.options.retry is None and call.options.breaker is None:  # one try: nearly all steps, so the short way
+        undoable = call.options.undo is not None
+        value = await run_step(attempt, _Limited(call, 1, attempt, None), base, site, undoable=undoable)
+    else:
+        value = await _with_tries(attempt, call, base, site)
+    attempt.completed(call, value)
+    return value
+
+
+@transparent
+async def _with_tries(attempt: Attempt, call: StepCall, base: str, site: str) -> Any:
     origin: int | None = None
 
     @transparent
@@ -61,9 +72,7 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     async def pause(number: int, delay: float) -> None:
         await timer(attempt, f"{try_key(base, number)}.backoff", attempt.clock + delay, absolute=False)
 
-    value = await with_tries(call.options.retry or _ONCE, f"{attempt.seed}:{base}", one_try, pause)
-    attempt.completed(call, value)
-    return value
+    return await with_tries(call.options.retry or _ONCE, f"{attempt.seed}:{base}", one_try, pause)
 
 
 @transparent
@@ -233,13 +242,19 @@ def tried(call: StepCall, work: Awaitable[Any], number: int, attempt: Attempt, p
 def site_of_caller() -> str:
     """`file.py:31`: the user's line that is being executed."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame is not None and (
-        is_runtime(frame.f_code.co_filename)
-        or frame.f_code.co_filename in ASYNCIO_FILES
-        or "asyncio" in frame.f_code.co_filename
-    ):
+    while frame is not None:
+        name = _users_file(frame.f_code.co_filename)
+        if name:
+            return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else ""
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _users_file(filename: str) -> str:
+    """What it is shown as; "" for what no user has written."""
+    ours = is_runtime(filename) or filename in ASYNCIO_FILES or "asyncio" in filename
+    return "" if ours else Path(filename).name
 
 
 def in_own_lines(attempt: Attempt) -> bool:

@@ -85,6 +85,9 @@ class RunPort:
 
     def persisted(self, frame: Persisted) -> None:
         """Everything up to this entry is committed."""
+        if len(self._unanswered) == 1 and (answered := self._unanswered.pop(frame.seq, None)) is not None:
+            answered(None)
+            return
         for seq in [seq for seq in self._unanswered if seq <= frame.seq]:
             self._unanswered.pop(seq)(None)
 

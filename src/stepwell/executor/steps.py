@@ -80,7 +80,7 @@ async def _record_of(attempt: Attempt, work: Work, key: str, site: str, canceled
 @transparent
 async def perform(attempt: Attempt, work: Work, arguments: Arguments | None, record: Record) -> None:
     """Does the work, out of the run's own lines, and notes in `record` what it came to."""
-    task = cast("DurableTask", asyncio.current_task())
+    task = cast("DurableTask", asyncio.current_task(attempt.loop))
     before = task.cancels
     leaf = Leaf(record.key, attempt.seed)
     seen = contextvars.copy_context() if attempt.options.strict else None
@@ -120,7 +120,7 @@ def _note(record: Record, arguments: Arguments | None, value: Any, error: BaseEx
 @transparent
 async def turn(attempt: Attempt, delivery: Delivery, origin: int | None = None) -> Record:
     """Waits until the entry is delivered. Raises CancelledError when it says "canceled"."""
-    task = cast("DurableTask", asyncio.current_task())
+    task = cast("DurableTask", asyncio.current_task(attempt.loop))
     try:
         record: Record = await delivery
     except asyncio.CancelledError as canceled:

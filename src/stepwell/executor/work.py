@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Mapping
-from types import CoroutineType
+from collections.abc import Awaitable, Callable, Mapping
+from types import CoroutineType, FunctionType
 from typing import Any, Protocol
 
 from stepwell.executor.arguments import Arguments, arguments_of, names_of
@@ -55,7 +55,7 @@ class Called:
 
     def start(self) -> Awaitable[Any]:
         call = self._call
-        if inspect.iscoroutinefunction(call.fn):
+        if _is_async(call.fn):
             return call.fn(*call.args, **call.kwargs)
         return asyncio.to_thread(call.fn, *call.args, **call.kwargs)
 
@@ -67,6 +67,11 @@ class Called:
 
     def drop(self) -> None:
         pass  # nothing was made yet
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    plainly = type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE
+    return bool(plainly) or inspect.iscoroutinefunction(fn)  # the latter takes ten times as long
 
 
 def close_unstarted(awaited: Any) -> None:

@@ -22,6 +22,8 @@ CheckpointKind = Literal[
 
 CheckpointOutcome = Literal["value", "error", "canceled"]
 
+_LENGTH, _NUMBERS = struct.Struct("<I"), struct.Struct("<idd?I")
+
 CANCEL = "!cancel"
 """The key of the entry that asks the run to end."""
 OVERDUE = "!overdue"
@@ -58,13 +60,13 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
 
     def checksum(self) -> bytes:
         """8 bytes over all that replay depends on: they tell a re-sent entry from another one, and show damage."""
-        digest = blake2b(digest_size=8)
+        parts: list[bytes] = []
         for part in (self.key, self.kind, self.outcome, self.site):
             text = part.encode("utf-8", "surrogatepass")
-            digest.update(struct.pack("<I", len(text)) + text)
-        digest.update(struct.pack("<idd?I", self.seq, self.at, self.started, self.nested, len(self.fingerprint)))
-        digest.update(self.fingerprint + self.body)
-        return digest.digest()
+            parts += (_LENGTH.pack(len(text)), text)
+        parts.append(_NUMBERS.pack(self.seq, self.at, self.started, self.nested, len(self.fingerprint)))
+        parts += (self.fingerprint, self.body)
+        return blake2b(b"".join(parts), digest_size=8).digest()  # at once: each `update` costs as much as all of this
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-AHEAD = 0.05
+AHEAD = 0.1
 """Seconds of work to hold ready: while a claim is on its way the slots have something to do."""
 MOST_PREFETCH = 128
 _MEMORY = 0.5
@@ -40,7 +40,7 @@ class Claimer:
         """
         prefetch = self.prefetch(now)
         add = self._slots + prefetch - held - self._granted
-        if not self.open or add <= 0 or (add < prefetch // 4 and held > self._slots):
+        if not self.open or add <= 0 or (add < prefetch // 2 and held > self._slots):
             return 0
         self._granted += add
         return add

@@ -21,6 +21,7 @@ from stepwell.errors import ConfigError, Unauthorized
 from stepwell.primitives.backoff import backoff_delay
 from stepwell.protocol import frames
 from stepwell.protocol.frames import Frame, Hello, Welcome
+from stepwell.worker.companions import HOLD, Companions
 
 if TYPE_CHECKING:
     import aiohttp
@@ -46,7 +47,7 @@ class TurnedAway(Exception):
 
 class Connection:
     """`hello` makes the first frame of each connection, `welcomed` gets its answer and when it was asked for,
-    `receive` every later frame."""
+    `receive` every later frame. What is queued waits for `companions`, a few milliseconds at most."""
 
     def __init__(
         self,
@@ -55,12 +56,15 @@ class Connection:
         hello: Callable[[], Hello],
         welcomed: Callable[[Welcome, float], None],
         receive: Callable[[frames.ToWorker], None],
+        companions: Companions,
     ) -> None:
         self._url = url.rstrip("/") + PATH
         self._api_key = api_key
         self._hello = hello
         self._welcomed = welcomed
         self._receive = receive
+        self._companions = companions
+        self._held: asyncio.TimerHandle | None = None  # what is queued waits for companions until then
         self._queued: deque[bytes] = deque()
         self._something = asyncio.Event()
         self._empty = asyncio.Event()
@@ -79,7 +83,10 @@ class Connection:
         if self.connected:
             self._queued.append(_encoder.encode(frame))
             self._empty.clear()
-            self._something.set()
+            if not self._companions.are_coming():
+                self._something.set()
+            elif self._held is None:
+                self._held = asyncio.get_running_loop().call_later(HOLD, self._something.set)
         return self.connected
 
     async def run(self) -> None:
@@ -155,6 +162,7 @@ class Connection:
                 self.connected = False
                 self._websocket = None
                 self._queued.clear()
+                self._hold_no_more()
                 self._empty.set()
 
     async def _first_message(self, websocket: aiohttp.ClientWebSocketResponse) -> list[frames.ToWorker]:
@@ -187,9 +195,16 @@ class Connection:
         while True:
             await self._something.wait()
             self._something.clear()
+            self._hold_no_more()
+            self._companions.sent()
             while self._queued:
                 await websocket.send_bytes(self._message())
             self._empty.set()
+
+    def _hold_no_more(self) -> None:
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
 
     def _message(self) -> bytes:
         parts: list[msgspec.Raw] = []

@@ -16,6 +16,7 @@ from stepwell.protocol import frames
 from stepwell.protocol.frames import Discard, Finish, LogRecord, Release, StartAttempt, Suspend, WriteJournal, WriteLogs
 from stepwell.protocol.refusals import status_of
 from stepwell.worker.assignments import Assignment
+from stepwell.worker.companions import Companions
 from stepwell.worker.endings import Cause, Ending, attempt_timed_out, failure_of, timed_out
 from stepwell.worker.leases import Leases
 from stepwell.worker.outbox import Outbox
@@ -39,12 +40,18 @@ class Dispatcher:
     """All runs of this worker. Everything here happens on the event loop's thread."""
 
     def __init__(
-        self, settings: WorkerSettings, outbox: Outbox, leases: Leases, send: Callable[[frames.Frame], bool]
+        self,
+        settings: WorkerSettings,
+        outbox: Outbox,
+        leases: Leases,
+        send: Callable[[frames.Frame], bool],
+        companions: Companions,
     ) -> None:
         self._settings = settings
         self._outbox = outbox
         self._leases = leases
         self._send = send
+        self._companions = companions
         self._lines = RunLines()
         self._runs: dict[str, Assignment] = {}
         self._disowned: dict[str, int] = {}
@@ -184,6 +191,7 @@ class Dispatcher:
             return
         match frame:
             case WriteJournal():
+                self._companions.wrote(run.run_id)
                 self._outbox.ask(frame, partial(self._journaled, run, frame.entries[-1].seq))
             case frames.Stuck():
                 run.doom = frame.failure
@@ -270,6 +278,7 @@ class Dispatcher:
                 if error is None
                 else frames.Rejected(run.run_id, seq, error.code, error.message, error.hint, status_of(error))
             )
+            self._companions.answered(run.run_id)
             run.executor.send(answer)
 
     def _over(self, run: Assignment, executor: Executor, frame: Suspend | Finish) -> None:
@@ -343,6 +352,7 @@ class Dispatcher:
         """Tell the server how it ended here; the run is ours until that is committed."""
         run.answered = True
         run.stop_timers()
+        self._companions.left(run.run_id)
         self._starts.leave_line(run)
         self._outbox.ask(frame, partial(self._answered, run, frame))
 
@@ -380,6 +390,7 @@ class Dispatcher:
     def _drop(self, run: Assignment) -> None:
         """Forget it."""
         run.stop_timers()
+        self._companions.left(run.run_id)
         self._leases.remove(run.run_id, run.epoch)
         self._starts.leave_line(run)
         if self._runs.get(run.run_id) is run:

@@ -19,6 +19,7 @@ from stepwell.client.version import VERSION
 from stepwell.model.task import Manifest
 from stepwell.primitives.ids import new_id
 from stepwell.protocol import frames
+from stepwell.worker.companions import Companions
 from stepwell.worker.connection import Connection
 from stepwell.worker.dispatcher import Dispatcher
 from stepwell.worker.drain import drain
@@ -55,9 +56,12 @@ class Worker:
         self._hurry = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._leases = Leases()
-        self._connection = Connection(settings.url, settings.api_key, self._hello, self._welcomed, self._receive)
+        companions = Companions()
+        self._connection = Connection(
+            settings.url, settings.api_key, self._hello, self._welcomed, self._receive, companions
+        )
         self._outbox = Outbox(self._connection.send)
-        self._dispatcher = Dispatcher(settings, self._outbox, self._leases, self._connection.send)
+        self._dispatcher = Dispatcher(settings, self._outbox, self._leases, self._connection.send, companions)
         limits = Limits(settings.control_groups, settings.max_processes)
         self._presence = Presence(settings.state_dir, self.id, settings.url, settings.api_key)
         self._forks = ForkServer(settings, self, limits, self._presence)

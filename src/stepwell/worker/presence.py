@@ -45,6 +45,7 @@ class Presence:
         self._boot = _boot()
         self._folder = None if directory == "off" or self._boot is None else _folder(directory)
         self._dead: dict[str, int] = {}
+        self._strangers: set[str] = set()  # files of other servers' workers: there may be hundreds, they are read once
         self.descriptor: int | None = None
 
     def enter(self) -> None:
@@ -64,11 +65,13 @@ class Presence:
     def dead(self) -> list[str]:
         """The ids of workers of our server that have died, until they are `buried`."""
         if self._folder is not None:
-            with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
-                for entry in entries:
-                    worker_id = entry.name.removesuffix(_SUFFIX)
-                    if entry.name.endswith(_SUFFIX) and entry.name != self._own and worker_id not in self._dead:
-                        self._look_at(worker_id, entry.path)
+            with contextlib.suppress(OSError):
+                names = {file.name for file in self._folder.iterdir() if file.name.endswith(_SUFFIX)}
+                self._strangers &= names
+                for name in names - self._strangers - {self._own}:
+                    worker_id = name.removesuffix(_SUFFIX)
+                    if worker_id not in self._dead:
+                        self._look_at(worker_id, str(self._folder / name))
         return list(self._dead)
 
     def buried(self, worker_ids: list[str]) -> None:
@@ -96,6 +99,9 @@ class Presence:
         except OSError:
             return  # somebody else was first
         try:
+            if self._is_strange(descriptor):
+                self._strangers.add(worker_id + _SUFFIX)
+                return
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(descriptor)
             if found.st_nlink and found.st_uid == os.getuid() and self._concerns_us(path, descriptor, found.st_mtime):
@@ -105,6 +111,12 @@ class Presence:
         finally:
             if worker_id not in self._dead:
                 os.close(descriptor)
+
+    def _is_strange(self, descriptor: int) -> bool:
+        """Of a worker of another server, dead or not. One of another boot, or an old one, is to be cleared away."""
+        said = json.loads(os.pread(descriptor, 4096, 0))
+        recent = time.time() - os.fstat(descriptor).st_mtime <= _FORGOTTEN
+        return said["boot"] == self._boot and said["server"] != self._server and recent
 
     def _concerns_us(self, path: str, descriptor: int, written: float) -> bool:
         said = json.loads(os.pread(descriptor, 4096, 0))

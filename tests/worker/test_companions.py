@@ -1,0 +1,88 @@
+"""What runs say that step quickly, many at once, leaves as few messages; nobody else waits."""
+
+from __future__ import annotations
+
+from stepwell.worker.companions import QUICK, Companions
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def stepping(*run_ids: str, takes: float = QUICK / 2) -> tuple[Companions, Clock]:
+    """Runs that have written an entry, `takes` seconds after an answer, and were answered just now."""
+    clock = Clock()
+    companions = Companions(clock)
+    for run_id in run_ids:
+        companions.wrote(run_id)
+        companions.answered(run_id)
+    clock.now += takes
+    for run_id in run_ids:
+        companions.wrote(run_id)
+    companions.sent()
+    for run_id in run_ids:
+        companions.answered(run_id)
+    return companions, clock
+
+
+def test_a_run_that_is_alone_waits_for_nobody() -> None:
+    companions, _ = stepping("a")
+    companions.wrote("a")
+    assert not companions.are_coming()
+
+
+def test_entries_gather_until_as_many_have_come_as_are_under_way() -> None:
+    companions, _ = stepping("a", "b", "c", "d", "e")
+    waits: list[bool] = []
+    for run_id in ("a", "b", "c"):
+        companions.wrote(run_id)
+        waits.append(companions.are_coming())
+    assert waits == [True, True, False]  # of five: 4 are coming, then 3, then 2
+
+
+def test_what_was_sent_counts_no_more_and_the_rest_gathers_anew() -> None:
+    companions, _ = stepping("a", "b", "c", "d")
+    companions.wrote("a")
+    companions.sent()
+    companions.wrote("b")
+    assert companions.are_coming()
+    companions.wrote("c")
+    assert not companions.are_coming()
+
+
+def test_runs_whose_steps_take_long_are_not_waited_for() -> None:
+    companions, _ = stepping("a", "b", "c", takes=QUICK * 2)
+    companions.wrote("a")
+    assert not companions.are_coming()
+
+
+def test_a_quick_run_that_does_not_come_is_waited_for_no_longer() -> None:
+    companions, clock = stepping("a", "b", "c", "d")
+    companions.wrote("a")
+    assert companions.are_coming()
+    clock.now += QUICK * 1.01
+    assert not companions.are_coming()
+
+
+def test_a_run_that_has_ended_is_not_waited_for() -> None:
+    companions, _ = stepping("a", "b", "c")
+    companions.wrote("a")
+    assert companions.are_coming()
+    companions.left("b")
+    assert not companions.are_coming()
+
+
+def test_a_run_is_as_quick_as_its_latest_step() -> None:
+    companions, clock = stepping("a", "b", "c")
+    clock.now += QUICK * 2
+    for run_id in ("a", "b", "c"):
+        companions.wrote(run_id)
+    companions.sent()
+    for run_id in ("a", "b", "c"):
+        companions.answered(run_id)
+    companions.wrote("a")
+    assert not companions.are_coming()
