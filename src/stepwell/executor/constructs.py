@@ -112,10 +112,8 @@ class _Entered:
             await perform(attempt, result, None, record)
         finally:
             task.holds_cancels = False
-        held, task.held = task.held, []
         attempt.kick()  # the pump may have come to this entry's turn meanwhile
-        for message in held:  # made again, so that it meets the entry's turn
-            asyncio.Task[Any].cancel(task, message)
+        task.release_cancels()  # so that they meet the entry's turn
         if record.outcome != "value" and verb == "enter":
             attempt.fail(
                 StepwellError(

@@ -28,7 +28,7 @@ class DurableTask(asyncio.Task[Any]):
         self.cancels = 0
         self.cancel_cause: int | None = None
         self.holds_cancels = False
-        self.held: list[Any] = []
+        self.held: list[tuple[Any, bool]] = []  # with whether it was counted
         super().__init__(coro, loop=attempt.loop, **options)
 
     def __hash__(self) -> int:
@@ -40,9 +40,27 @@ class DurableTask(asyncio.Task[Any]):
         self.cancels += 1
         self.cancel_cause = self.attempt.last_delivered
         if self.holds_cancels:
-            self.held.append(msg)
+            self.held.append((msg, False))
             return True
         return super().cancel(msg)
+
+    def cancel_again(self, msg: Any | None) -> None:
+        """A request that was counted when it came is made again, now of another await; its cause stays what it was."""
+        self.cancels += 1
+        if self.holds_cancels:
+            self.held.append((msg, True))
+        else:
+            super().cancel(msg)
+            self.uncancel()
+
+    def release_cancels(self) -> None:
+        """Make the requests again that came while they were held."""
+        self.holds_cancels = False
+        held, self.held = self.held, []
+        for message, counted in held:
+            super().cancel(message)
+            if counted:
+                self.uncancel()
 
 
 class DurableFuture(asyncio.Future[Any]):

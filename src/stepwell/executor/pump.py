@@ -36,6 +36,19 @@ class Waiting(NamedTuple):
     site: str
 
 
+class _LateRequest(NamedTuple):
+    """A request to cancel whose place is the next await of its task. earlier: how many the task had before: the
+    one that its clean-up is about stays counted, and would look like this one when this is taken back."""
+
+    task: DurableTask
+    earlier: int
+    message: Any
+
+    def make(self) -> None:
+        if not self.task.done() and self.task.cancelling() > self.earlier:
+            self.task.cancel_again(self.message)
+
+
 class Pump:
     """Ordering, and nothing else: what happens at the end of an attempt is its subclass's business."""
 
@@ -59,7 +72,7 @@ class Pump:
         self.turning = False  # pumping, or settling after it
         self._controls: deque[Callable[[], object]] = deque()
         self._deferred: list[Delivery] = []
-        self._late_requests: deque[tuple[DurableTask, Any]] = deque()
+        self._late_requests: deque[_LateRequest] = deque()
         self._live = False
         self._ordinal = first_ordinal(run_id)
 
@@ -176,12 +189,12 @@ class Pump:
             if not handle.cancelled():
                 handle._run()  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
                 while self._late_requests:
-                    _cancel_again(*self._late_requests.popleft())
+                    self._late_requests.popleft().make()
 
-    def cancel_at_next_await(self, task: DurableTask, message: Any) -> None:
-        """A request to cancel came while the outcome was there already: as in plain asyncio it hits the next await,
-        unless whoever made it has taken it back by then. So does a timeout whose block ended in time."""
-        self._late_requests.append((task, message))
+    def cancel_at_next_await(self, task: DurableTask, requests: int, message: Any) -> None:
+        """So many requests to cancel came while the outcome was there already: as in plain asyncio they hit the next
+        await, unless whoever made them has taken them back by then. So does a timeout whose block ended in time."""
+        self._late_requests.append(_LateRequest(task, task.cancelling() - requests, message))
 
     def _deliver_next(self: Attempt) -> bool:  # type: ignore[misc]
         if not self.permits.ready():
@@ -377,10 +390,3 @@ class Pump:
     def context(self) -> contextvars.Context:
         """For the run's own lines: nothing of who started the attempt."""
         return contextvars.Context()
-
-
-def _cancel_again(task: DurableTask, message: Any) -> None:
-    """As soon as it awaits something. Python before 3.13 would not forget a request that was taken back."""
-    if not task.done() and task.cancelling():
-        asyncio.Task[Any].cancel(task, message)
-        task.uncancel()  # the request was counted when it came

@@ -131,8 +131,9 @@ async def turn(attempt: Attempt, delivery: Delivery, origin: int | None = None) 
     if record is not GO:
         if record.error is not None:
             attempt.origins.remember(record.error, record.seq if origin is None else origin)
-        if len(delivery.requests) > delivery.noted(record):
-            attempt.cancel_at_next_await(task, delivery.requests[-1])
+        late = len(delivery.requests) - delivery.noted(record)
+        if late > 0:
+            attempt.cancel_at_next_await(task, late, delivery.requests[-1])
     return record
 
 
