@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
@@ -23,10 +23,10 @@ from stepwell.model.message import Subscription
 from stepwell.primitives.duration import seconds
 from stepwell.sdk.checkpoints import checked_checkpoint_name
 from stepwell.sdk.events import event_subscription
-from stepwell.sdk.fanout import check_map, fan_out
+from stepwell.sdk.fanout import Completions, check_map, fan_out
 from stepwell.sdk.messages import RAISE as RAISE_TIMEOUT
 from stepwell.sdk.messages import Message, checked_message_name, message_of, of_a_run, wait_spec
-from stepwell.sdk.runtime import StepCall
+from stepwell.sdk.runtime import Runtime, StepCall
 from stepwell.sdk.step import StepFields, make_step
 from stepwell.sdk.tokens import RAISE, Answer, TokenHandle, answer_of, outside, spec_of
 from stepwell.sdk.triggers import Triggers, blocking_runtime, outputs
@@ -35,6 +35,7 @@ __all__ = [
     "BatchHandle",
     "RunHandle",
     "Stepwell",
+    "as_completed",
     "batch_trigger",
     "checkpoint",
     "create_token",
@@ -45,6 +46,7 @@ __all__ = [
     "sleep_until",
     "step",
     "token",
+    "token_url",
     "trigger",
     "trigger_and_wait",
     "wait_for_token",
@@ -188,6 +190,13 @@ def wait_for_token(handle: TokenHandle[R], *, default: Any = RAISE) -> R:
     return answer_of(runtime.blocking(lambda: runtime.token_closed("token", handle.id)), handle.answer, default)
 
 
+def token_url(handle: TokenHandle[Any]) -> str:
+    """`await handle.url()`, without await: the link to the page where a person answers. Raises as that does."""
+    runtime = blocking_runtime("sync.token_url", "await handle.url()")
+    runtime = runtime or outside("sync.token_url", "client.get_token(id).page_url")
+    return runtime.blocking(handle.url)
+
+
 def trigger(task: Triggers[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
     """`task.trigger(...)`, without await. `task` may have options: `trigger(t.options(delay="1h"), topic="kelp")`."""
     return task.trigger_sync(*args, **kwargs)
@@ -242,6 +251,40 @@ def map(
     check_map(specs, limit, min_success)
     outcomes: list[ChildOutcome] = runtime.blocking(lambda: fan_out(runtime, task.task.id, specs, limit))
     return outputs(outcomes, return_exceptions=return_exceptions, min_success=min_success)
+
+
+@overload
+def as_completed(  # pyright: ignore[reportOverlappingOverload]
+    task: Triggers[..., R], payloads: Iterable[Any], *, limit: int = 100, return_exceptions: Literal[False] = False
+) -> Iterator[tuple[int, R]]: ...
+@overload
+def as_completed(
+    task: Triggers[..., R], payloads: Iterable[Any], *, limit: int = 100, return_exceptions: Literal[True]
+) -> Iterator[tuple[int, R | RunFailed]]: ...
+def as_completed(
+    task: Triggers[..., Any], payloads: Iterable[Any], *, limit: int = 100, return_exceptions: bool = False
+) -> Iterator[tuple[int, Any]]:
+    """`task.as_completed(payloads)`, as a plain `for`: children as they end, each with the place of its payload; inside
+    a `def` task only. Children that are under way when the loop is left go on."""
+    specs, runtime = (
+        task.specs(payloads),
+        blocking_runtime("sync.as_completed", "async for ... in task.as_completed(...)"),
+    )
+    runtime = runtime or task.outside("sync.as_completed", "sync.batch_trigger and batch.results()")
+    check_map(specs, limit, None)
+    ended = Completions(
+        runtime, task.task.id, specs, limit, lambda each: outputs([each], return_exceptions=return_exceptions)[0]
+    )
+    return _each(runtime, ended)
+
+
+def _each(runtime: Runtime, ended: Completions[Any]) -> Iterator[tuple[int, Any]]:
+    while True:
+        try:
+            found = runtime.blocking(ended.__anext__)
+        except StopAsyncIteration:
+            return
+        yield found
 
 
 def _called(call: StepCall) -> Any:

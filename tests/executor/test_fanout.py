@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from stepwell import Retry, task
+from stepwell import Retry, ctx, sync, task
 from stepwell.errors import CheckpointError, ConfigError, RunFailed
 from stepwell.sync import map as blocking_map
 from stepwell.testing import check_every_prefix_sync, run_task_sync
@@ -80,6 +81,51 @@ def test_children_are_given_as_they_end_from_every_prefix(limit: int) -> None:
         open_now += (entry.kind == "spawn") - (entry.kind == "children")
         most = max(most, open_now)
     assert most == min(limit, 8)
+
+
+@sync.step
+def noted(value: int) -> int:
+    return value
+
+
+@task(id="takes-them-in-a-thread", retry=Retry(max_attempts=1))
+def in_a_thread(limit: int) -> list[Any]:
+    found: list[Any] = [None] * 8
+    for place, each in sync.as_completed(child, [{"n": n} for n in range(8)], limit=limit, return_exceptions=True):
+        found[place] = str(each.failure.message) if isinstance(each, RunFailed) else noted(each)
+    return found
+
+
+@pytest.mark.parametrize("limit", [1, 3, 20])
+def test_a_def_task_takes_them_in_a_plain_loop_from_every_prefix(limit: int) -> None:
+    result = check_every_prefix_sync(in_a_thread, limit)
+    assert result.value == [0, 1, "no 2", 9, 16, "no 5", 36, 49]
+
+
+@task(id="looks-at-the-clock-in-a-thread", retry=Retry(max_attempts=1))
+def looks_at_the_clock() -> list[Any]:
+    stood: list[bool] = []
+    for _ in sync.as_completed(child, [{"n": n} for n in (1, 3, 4, 6)], limit=2):
+        before = ctx.now()
+        time.sleep(0.005)  # the thread computes
+        stood.append(ctx.now() == before)
+    return stood
+
+
+def test_while_the_thread_of_a_def_task_computes_no_child_ends_for_it() -> None:
+    """What it reads of the clock there is the same in every life, though other children end meanwhile."""
+    assert check_every_prefix_sync(looks_at_the_clock).value == [True] * 4
+
+
+@task(id="stops-in-a-thread", retry=Retry(max_attempts=1))
+def stops_in_a_thread() -> list[int]:
+    return [each for _, each in sync.as_completed(child, [{"n": n} for n in (1, 2)], limit=1)]
+
+
+def test_a_failed_child_raises_from_the_plain_loop_and_outside_a_run_there_is_none() -> None:
+    assert isinstance(run_task_sync(stops_in_a_thread).error, RunFailed)
+    with pytest.raises(ConfigError, match="as_completed"):
+        sync.as_completed(child, [{"n": 1}])
 
 
 @task(id="stops-at-the-first-failure", retry=Retry(max_attempts=1))

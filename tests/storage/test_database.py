@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
+from asyncpg.exceptions import PostgresError
+from asyncpg.exceptions._base import InternalClientError
 
 from stepwell.errors import ConfigError, ConnectionFailed, DatabaseUnavailable, StepwellError
+from stepwell.storage.connection import is_lost, prepare
 from stepwell.storage.database import RETRIES, Database, Tx
 from stepwell.storage.embedded import EmbeddedPostgres
 from tests.postgres import FAST
@@ -375,3 +380,20 @@ async def test_a_postgres_older_than_15_is_refused_with_its_version(postgres: Em
 async def server_version(postgres: EmbeddedPostgres) -> bytes:
     async with await Database.connect(postgres.url) as database, database.read("version") as tx:
         return str(await tx.fetchval("SHOW server_version")).encode()
+
+
+async def test_a_server_that_dies_while_a_connection_is_made_ready_is_a_lost_connection() -> None:
+    """asyncpg's own word for it is none that the retries know."""
+
+    class Dying:
+        _transport = SimpleNamespace(get_extra_info=lambda _: None)
+
+        def get_server_version(self) -> SimpleNamespace:
+            return SimpleNamespace(major=16)
+
+        def transaction(self) -> Any:
+            raise InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+    with pytest.raises(PostgresError) as lost:
+        await prepare(Dying(), "postgresql://somewhere/db")
+    assert is_lost(lost.value)

@@ -232,14 +232,14 @@ class Pump:
         if entry.key.startswith(ATTEMPT):
             journal.cursor += 1
             self._rebase(entry.seq, entry.at)
+        elif entry.key.startswith(AGAIN):
+            journal.cursor += 1
+        elif self._too_early(entry.key):
+            return False
         elif entry.key in REQUESTS:
-            if self._too_early(entry.key):
-                return False
             journal.cursor += 1
             self._passed(entry.seq, entry.at)
             self.stopping.deliver(self._record_of(entry))
-        elif entry.key.startswith(AGAIN):
-            journal.cursor += 1
         elif entry.kind == "timer":
             if entry.key not in self.timers and not self.timers.was_canceled(entry.key):
                 return False
@@ -255,9 +255,9 @@ class Pump:
         return True
 
     def _too_early(self, key: str) -> bool:
-        """A request to cancel meets an await, and never the thread of a `def` task while it computes: whether that had
-        asked for its next step by then would be different each time."""
-        return key in REQUESTS and self.external > 0
+        """Nothing happens while the thread of a `def` task computes, neither a request to cancel nor the end of a child
+        that goes on beside it: whether the thread had asked for its next step by then would be different each time."""
+        return self.external > 0 and not key.startswith((AGAIN, ATTEMPT))
 
     def _record_of(self, entry: Checkpoint) -> Record:
         record = Record(entry.key, entry.kind, entry.outcome, site=entry.site, seq=entry.seq, at=entry.at)

@@ -95,6 +95,15 @@ async def prepare(connection: Any, url: str) -> None:
             hint="upgrade it, or set STEPWELL_DATABASE_URL to a newer one",
         )
     _keep_alive(connection._transport.get_extra_info("socket"))
+    try:
+        await _set_codecs(connection)
+    except ProtocolError:
+        raise
+    except InternalClientError as error:  # asyncpg's word for a server that died between two answers
+        raise ConnectionDoesNotExistError(str(error)) from error
+
+
+async def _set_codecs(connection: Any) -> None:
     async with connection.transaction():  # behind a pooler only a transaction stays on one session
         for name, encode, decode in (("jsonb", _jsonb, _from_jsonb), ("json", _json, bytes)):
             await connection.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode, format="binary")

@@ -171,7 +171,8 @@ def a_def_task_that_asks() -> Any:
     first = noted("before")
     answer = sync.token(title="no")
     later = sync.create_token(title="later")
-    return [first, answer.approved, noted("between"), sync.wait_for_token(later).approved]
+    link = sync.token_url(later)
+    return [first, answer.approved, link, noted("between"), sync.wait_for_token(later).approved]
 
 
 ALL = [
