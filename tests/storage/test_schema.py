@@ -129,7 +129,7 @@ async def crowded(database: Database) -> World:
 
 
 async def test_a_claim_reads_the_head_of_the_queue_and_not_the_backlog(crowded: World) -> None:
-    args = (crowded.environment_id, ["plain"], 10, "worker-1", 30.0, [])
+    args = (crowded.environment_id, ["plain"], 10, "worker-1", 30.0, [], float("-inf"), [], [])
     plan = await explain(crowded.db, "ready", "claim", *args)
     assert plan.count("Index") >= 2
     assert "ready_order" in plan

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stepwell.engine import declarations, limits
+from stepwell.engine import declarations, limits, skimming
 from stepwell.engine.finish import finish
 from stepwell.errors import CheckpointError
 from stepwell.model.checkpoint import Checkpoint
@@ -19,7 +19,7 @@ from stepwell.model.task import TaskDeclaration
 from stepwell.protocol.frames import Finish, StartAttempt
 from stepwell.storage import checkpoint, ready
 from stepwell.storage.database import Database, Tx
-from stepwell.storage.ready import Claimed, Share
+from stepwell.storage.ready import EVERYTHING, Claimed, Share
 
 _ROUNDS = 2  # a second look, for when the head of one queue was taken while another still had something
 
@@ -64,7 +64,11 @@ async def look(
     again: float | None = None
     for _ in range(_ROUNDS):
         most = limit - len(claimed)
-        share = await ready.claim_alone(db, "claim_alone", environment_id, task_ids, most, worker_id, lease_seconds)
+        skim = skimming.skim(environment_id, task_ids)
+        share = await ready.claim_alone(
+            db, "claim_alone", environment_id, task_ids, most, worker_id, lease_seconds, skim or EVERYTHING
+        )
+        again = skimming.note(environment_id, task_ids, skim, share)
         if share.barred:
             share, again = await _within_limits(db, environment_id, worker_id, task_ids, most, lease_seconds)
         claimed += share.claimed

@@ -7,7 +7,7 @@ import random
 
 import structlog
 
-from stepwell.engine import claim, handover, release
+from stepwell.engine import claim, handover, release, skimming
 from stepwell.engine.trigger import Outcome, TriggerRequest
 from stepwell.errors import ConnectionFailed, StepwellError
 from stepwell.protocol.frames import Release, StartAttempt
@@ -132,11 +132,14 @@ class Claimer:
         return len(found.started) if await self._hand(connection, found.started) else 0
 
     async def offer(self, request: TriggerRequest) -> Outcome | None:
-        """Trigger a run for the worker with the most room, and hand it over. None: all have enough to do."""
+        """Trigger a run for the worker with the most room, and hand it over. None: all have enough to do, or looking
+        whether others are before it takes too long."""
         able = [each for each in self._connections if _is_hungry(each) and request.task_id in each.task_ids]
         if not able:
             return None
         connection = max(able, key=lambda each: each.wants_runs)
+        if skimming.skim(self._environment_id, connection.task_ids) is not None:
+            return None
         connection.promised += 1
         try:
             outcome, started = await handover.trigger_for(

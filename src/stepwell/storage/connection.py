@@ -51,12 +51,13 @@ def planning() -> dict[str, str]:
 
     All that runs often goes from keys to rows by an index. A plan that was made for the values at hand takes longer to
     make than to run, and one that was made while a table was small reads all of it later. So plans are made without
-    values, and reading a whole table or hashing it is the last resort. Statements for which that is wrong plan by
-    values, each in its own transaction.
+    values, and reading a whole table, or a whole range of an index to sort it, is the last resort. Statements for
+    which that is wrong plan by values, each in its own transaction.
     """
     return {
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
+        "enable_bitmapscan": "off",  # gathers all of an index's range before the first row of it is to be had
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
         "jit": "off",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,12 +48,27 @@ class Claimed:
 @dataclass(frozen=True, slots=True)
 class Share:
     """What one claim gave. wanted: how many runs it had seen. barred: nothing, for a limit or a lane is in the way.
-    claimed_at: when the last of them was leased."""
+    claimed_at: when the last of them was leased. passed: how many entries of runs that are gone the look met. took: its
+    seconds. since: the rank from which a skim may begin next."""
 
     claimed: list[Claimed]
     wanted: int
     barred: bool
     claimed_at: float | None = None
+    passed: int = 0
+    took: float = 0.0
+    since: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Skim:
+    """A look at these queues and tasks only, and of runs that are not resumed only at those from this rank on."""
+
+    since: float
+    pairs: Sequence[tuple[str, str]]
+
+
+EVERYTHING = Skim(-math.inf, ())
 
 
 async def enqueue(tx: Tx, run_ids: Sequence[str]) -> None:
@@ -67,8 +83,8 @@ async def claim_chosen(
     tx: Tx, environment_id: str, run_ids: Sequence[str], worker_id: str, lease_seconds: float
 ) -> Share:
     """Lease runs that were chosen under the locks of what limits them."""
-    rows = await tx.fetch(_sql.claim, environment_id, [], len(run_ids), worker_id, lease_seconds, list(run_ids))
-    return _share(rows)
+    chosen = (len(run_ids), worker_id, lease_seconds, list(run_ids))
+    return _share(await tx.fetch(_sql.claim, environment_id, [], *chosen, *_skim(EVERYTHING)))
 
 
 async def claim_alone(
@@ -79,11 +95,16 @@ async def claim_alone(
     limit: int,
     worker_id: str,
     lease_seconds: float,
+    skim: Skim,
 ) -> Share:
     """Lease up to `limit` runs of these tasks in one statement, in the order in which they are to start, where nothing
     is limited and no run has a concurrency key."""
     args = (environment_id, list(task_ids), limit, worker_id, lease_seconds)
-    return _share(await db.write_alone(name, _sql.claim, *args, []))
+    return _share(await db.write_alone(name, _sql.claim, *args, [], *_skim(skim)))
+
+
+def _skim(skim: Skim) -> tuple[float, list[str], list[str]]:
+    return skim.since, [queue for queue, _ in skim.pairs], [task_id for _, task_id in skim.pairs]
 
 
 async def bump(tx: Tx, run_id: str) -> bool:
@@ -93,8 +114,9 @@ async def bump(tx: Tx, run_id: str) -> bool:
 
 def _share(rows: Sequence[asyncpg.Record]) -> Share:
     gate = rows[0]
-    claimed = [Claimed(*tuple(row)[2:-1]) for row in rows if row["id"] is not None]
-    return Share(claimed, gate["wanted"], gate["barred"], gate["claimed_at"])
+    claimed = [Claimed(*tuple(row)[5:-1]) for row in rows if row["id"] is not None]
+    look = (gate["passed"], gate["took"], gate["since"])
+    return Share(claimed, gate["wanted"], gate["barred"], gate["claimed_at"], *look)
 
 
 async def overdue(tx: Tx, limit: int) -> list[str]:

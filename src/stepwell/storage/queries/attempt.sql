@@ -3,7 +3,7 @@
 UPDATE attempt SET outcome = f.outcome, failure = f.failure, retry_after = f.retry_after, ended_at = clock_timestamp()
 FROM unnest($1::text[], $2::integer[], $3::text[], $4::jsonb[], $5::double precision[])
      AS f (run_id, number, outcome, failure, retry_after)
-WHERE attempt.run_id = f.run_id AND attempt.number = f.number AND attempt.outcome = 'open'
+WHERE attempt.run_id = ANY(ARRAY[f.run_id]) AND attempt.number = f.number AND attempt.outcome = 'open'
 
 -- name: cancel
 -- Ends the open attempts of these runs.

@@ -17,7 +17,7 @@ RETURNING run_id, seq
 WITH held AS MATERIALIZED (
     SELECT f.run_id, f.first, f.place
     FROM unnest($2::text[], $3::integer[], $4::integer[]) WITH ORDINALITY AS f (run_id, epoch, first, place)
-    JOIN lease ON lease.run_id = f.run_id AND lease.epoch = f.epoch AND lease.worker_id = $1
+    JOIN lease ON lease.run_id = ANY(ARRAY[f.run_id]) AND lease.epoch = f.epoch AND lease.worker_id = $1
     FOR KEY SHARE OF lease
 ), fit AS MATERIALIZED (
     SELECT run_id, place FROM held

@@ -3,7 +3,7 @@
 -- KEY SHARE: heartbeats, which only move expires_at, are not held up. $1 worker, $2 runs.
 SELECT lease.run_id, lease.epoch, run.attempt, run.environment_id,
        coalesce((SELECT max(seq) FROM checkpoint WHERE checkpoint.run_id = lease.run_id), -1) AS last
-FROM lease JOIN run ON run.id = lease.run_id
+FROM lease JOIN run ON run.id = ANY(ARRAY[lease.run_id])
 WHERE lease.worker_id = $1 AND lease.run_id = ANY($2)
 ORDER BY lease.run_id
 FOR KEY SHARE OF lease
@@ -12,13 +12,13 @@ FOR KEY SHARE OF lease
 -- Renews a worker's leases, in order. Arrays: $2 run, $3 epoch; $1 worker, $4 lease seconds.
 WITH mine AS (
     SELECT lease.run_id FROM lease
-    JOIN unnest($2::text[], $3::integer[]) AS f (run_id, epoch) ON f.run_id = lease.run_id AND f.epoch = lease.epoch
+    JOIN unnest($2::text[], $3::integer[]) AS f (run_id, epoch) ON lease.run_id = ANY(ARRAY[f.run_id]) AND f.epoch = lease.epoch
     WHERE lease.worker_id = $1
-    ORDER BY lease.run_id
+    ORDER BY f.run_id
     FOR NO KEY UPDATE OF lease
 )
 UPDATE lease SET expires_at = clock_timestamp() + make_interval(secs => $4)
-FROM mine WHERE lease.run_id = mine.run_id
+FROM mine WHERE lease.run_id = ANY(ARRAY[mine.run_id])
 RETURNING lease.run_id
 
 -- name: live

@@ -30,9 +30,15 @@ DELETE FROM ready WHERE run_id = ANY($1)
 -- where a limit or a lane is in the way it claims nothing, and says so: `barred`. `pair` skips from one (queue, task) to the
 -- next along the index, so that a backlog of any length costs one probe. `head` only looks, to divide $3 over queues and
 -- tasks by order; `picked` locks so many of each, passing over rows (and runs) that somebody else holds, and `wanted` says
--- how many there should have been.
-WITH RECURSIVE pair AS (
-    (SELECT queue, task_id FROM ready WHERE environment_id = $1 AND key IS NULL AND cardinality($2::text[]) > 0
+-- how many there should have been. A skim looks only at $8 queues with $9 tasks, and of runs that are not resumed only at
+-- those from rank $7 on (seconds since the epoch): what is gone, but cannot be vacuumed, stands before. `passed` says how many
+-- entries of such the look met (by this session's statistics), `took` how many seconds it took, `since` where a skim may begin.
+WITH RECURSIVE before AS MATERIALIZED (
+    SELECT coalesce(pg_stat_get_xact_tuples_returned('ready_order'::regclass), 0) AS entries
+), pair AS (
+    (SELECT queue, task_id FROM ready
+     WHERE environment_id = $1 AND key IS NULL AND cardinality($2::text[]) > 0 AND cardinality($8::text[]) = 0
+       AND (SELECT entries FROM before) >= 0
      ORDER BY queue, task_id LIMIT 1)
     UNION ALL
     SELECT following.queue, following.task_id
@@ -52,37 +58,47 @@ WITH RECURSIVE pair AS (
     ) AS following
 ), offered AS MATERIALIZED (
     SELECT pair.queue, pair.task_id, place.declared_at, place.limited OR pair.laned AS barred
-    FROM (SELECT queue, task_id, false AS laned FROM pair UNION ALL SELECT queue, task_id, true FROM laned) AS pair
+    FROM (SELECT queue, task_id, false AS laned FROM pair UNION ALL SELECT queue, task_id, true FROM laned
+          UNION ALL SELECT queue, task_id, false FROM unnest($8, $9::text[]) AS known (queue, task_id)) AS pair
     JOIN place ON place.environment_id = $1 AND place.queue = pair.queue AND place.task_id = pair.task_id
     WHERE pair.task_id = ANY($2) AND place.open AND NOT (place.limited AND place.full)
-), head AS (
+), head AS MATERIALIZED (
     SELECT first.*, offered.declared_at
-    FROM offered CROSS JOIN LATERAL (
+    FROM offered CROSS JOIN (VALUES (true, '-infinity'), (false, to_timestamp($7))) AS part (resumed, since)
+    CROSS JOIN LATERAL (
         SELECT queue, task_id, resumed, rank, number FROM ready
-        WHERE environment_id = $1 AND queue = offered.queue AND task_id = offered.task_id AND key IS NULL
-        ORDER BY resumed DESC, rank, number LIMIT $3
+        WHERE environment_id = $1 AND queue = offered.queue AND task_id = offered.task_id AND resumed = part.resumed
+          AND rank >= part.since AND key IS NULL
+        ORDER BY rank, number LIMIT $3
     ) AS first
     WHERE NOT EXISTS (SELECT FROM offered WHERE barred)
 ), share AS MATERIALIZED (
-    SELECT queue, task_id, declared_at, count(*) AS amount
-    FROM (SELECT queue, task_id, declared_at FROM head ORDER BY resumed DESC, rank, number LIMIT $3) AS best
-    GROUP BY queue, task_id, declared_at
+    SELECT queue, task_id, resumed, declared_at, min(rank) AS since, count(*) AS amount
+    FROM (SELECT * FROM head ORDER BY resumed DESC, rank, number LIMIT $3) AS best
+    GROUP BY queue, task_id, resumed, declared_at
+), looked AS MATERIALIZED (
+    SELECT coalesce(sum(amount), 0)::integer AS amount,
+           coalesce(pg_stat_get_xact_tuples_returned('ready_order'::regclass), 0) - (SELECT entries FROM before)
+               - (SELECT count(*) FROM head) AS passed,
+           extract(epoch FROM clock_timestamp() - statement_timestamp())::double precision AS took
+    FROM share
 ), picked AS MATERIALIZED (
     SELECT mine.*, share.declared_at
     FROM share CROSS JOIN LATERAL (
         SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank
-        FROM ready JOIN run ON run.id = ready.run_id
+        FROM ready JOIN run ON run.id = ANY(ARRAY[ready.run_id])
         WHERE ready.environment_id = $1 AND ready.queue = share.queue AND ready.task_id = share.task_id
-          AND ready.key IS NULL AND run.status = 'queued' AND EXISTS (SELECT FROM worker WHERE worker.id = $4)
-        ORDER BY ready.resumed DESC, ready.rank, ready.number
+          AND ready.resumed = share.resumed AND ready.rank >= share.since AND ready.key IS NULL
+          AND run.status = 'queued' AND EXISTS (SELECT FROM worker WHERE worker.id = $4)
+        ORDER BY ready.rank, ready.number
         LIMIT share.amount
         FOR UPDATE OF ready SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
     ) AS mine
 ), chosen AS MATERIALIZED (
     SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank, task.updated_at AS declared_at
     FROM unnest($6::text[]) AS f (run_id)
-    JOIN ready ON ready.run_id = f.run_id
-    JOIN run ON run.id = f.run_id
+    JOIN ready ON ready.run_id = ANY(ARRAY[f.run_id])
+    JOIN run ON run.id = ANY(ARRAY[f.run_id])
     JOIN task ON task.environment_id = $1 AND task.id = ready.task_id
     WHERE run.status = 'queued' AND EXISTS (SELECT FROM worker WHERE worker.id = $4)
     FOR UPDATE OF ready SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
@@ -116,7 +132,7 @@ WITH RECURSIVE pair AS (
                     ELSE coalesce((SELECT max(seq) + 1 FROM checkpoint WHERE checkpoint.run_id = taken.id), 0) END)
     FROM taken
 )
-SELECT gate.barred, gate.wanted, taken.id, taken.task_id, taken.queue, taken.lease_epoch, taken.attempt, taken.payload,
+SELECT gate.barred, gate.wanted, gate.passed, gate.took, gate.since, taken.id, taken.task_id, taken.queue, taken.lease_epoch, taken.attempt, taken.payload,
        taken.payload_type, extract(epoch FROM taken.started_at)::double precision AS started_at,
        extract(epoch FROM taken.created_at)::double precision AS created_at,
        extract(epoch FROM clock_timestamp())::double precision AS now,
@@ -127,7 +143,10 @@ SELECT gate.barred, gate.wanted, taken.id, taken.task_id, taken.queue, taken.lea
        (SELECT slug FROM environment WHERE id = $1) AS environment,
        extract(epoch FROM (SELECT max(claimed_at) FROM leased))::double precision AS claimed_at
 FROM (SELECT coalesce((SELECT bool_or(barred) FROM offered), false) AS barred,
-             coalesce((SELECT sum(amount) FROM share), cardinality($6))::integer AS wanted) AS gate
+             greatest(looked.amount, cardinality($6)) AS wanted, looked.passed, looked.took,
+             extract(epoch FROM coalesce((SELECT min(rank) FROM head WHERE NOT resumed),
+                                         statement_timestamp() - interval '1 s'))::double precision AS since
+      FROM looked) AS gate
 LEFT JOIN taken ON true
 ORDER BY taken.resumed DESC, taken.rank, taken.number
 

@@ -193,15 +193,16 @@ FROM run WHERE id = ANY($1) ORDER BY depth, id FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: lock_family
 -- Locks runs that are about to end, together with whoever may wait for them: their parents, and forks that adopted them.
+WITH ending AS MATERIALIZED (SELECT parent_id, spawn_key FROM run WHERE id = ANY($1) OFFSET 0)
 SELECT id, environment_id, task_id, queue, status, parent_id, depth, attempt, attempt_open, max_attempts, crashes,
        crash_length, lease_epoch, worker_id, left_by, ttl, cancel_grace,
        EXISTS (SELECT FROM permit WHERE permit.run_id = run.id OFFSET 0) AS has_permits
 FROM run
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT unnest($1::text[])
-    UNION SELECT parent_id FROM run WHERE id = ANY($1) AND parent_id IS NOT NULL
-    UNION SELECT adoption.run_id FROM run JOIN adoption
-          ON adoption.parent_id = run.parent_id AND adoption.spawn_key = run.spawn_key WHERE run.id = ANY($1))
+    UNION SELECT ending.parent_id FROM ending WHERE ending.parent_id IS NOT NULL
+    UNION SELECT adoption.run_id FROM ending JOIN adoption
+          ON adoption.parent_id = ANY(ARRAY[ending.parent_id]) AND adoption.spawn_key = ending.spawn_key))
 ORDER BY depth, id FOR NO KEY UPDATE
 
 -- name: open_children
@@ -212,22 +213,22 @@ SELECT id FROM run WHERE open_child_of = ANY($1) AND NOT abandoned
 -- executing -> waiting. Arrays: $1 run, $2 epoch.
 WITH f AS (SELECT * FROM unnest($1::text[], $2::integer[]) AS f (id, epoch)
 ), ended AS (
-    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch RETURNING lease.*
+    DELETE FROM lease USING f WHERE lease.run_id = ANY(ARRAY[f.id]) AND lease.epoch = f.epoch RETURNING lease.*
 )
 UPDATE run SET status = 'waiting', worker_id = NULL, left_by = 'suspend', updated_at = clock_timestamp(),
                executed = executed + extract(epoch FROM clock_timestamp() - ended.claimed_at)
-FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+FROM ended WHERE run.id = ANY(ARRAY[ended.run_id]) AND run.status = 'executing' AND run.lease_epoch = ended.epoch
 RETURNING run.id
 
 -- name: release
 -- executing -> queued, as if nothing had been. Arrays: $1 run, $2 epoch.
 WITH f AS (SELECT * FROM unnest($1::text[], $2::integer[]) AS f (id, epoch)
 ), ended AS (
-    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch RETURNING lease.*
+    DELETE FROM lease USING f WHERE lease.run_id = ANY(ARRAY[f.id]) AND lease.epoch = f.epoch RETURNING lease.*
 )
 UPDATE run SET status = 'queued', worker_id = NULL, left_by = 'release', updated_at = clock_timestamp(),
                executed = executed + extract(epoch FROM clock_timestamp() - ended.claimed_at)
-FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+FROM ended WHERE run.id = ANY(ARRAY[ended.run_id]) AND run.status = 'executing' AND run.lease_epoch = ended.epoch
 RETURNING run.id
 
 -- name: rescue
@@ -235,13 +236,13 @@ RETURNING run.id
 -- $4 length of the journal.
 WITH f AS (SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[]) AS f (id, epoch, crashes, length)
 ), ended AS (
-    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch
+    DELETE FROM lease USING f WHERE lease.run_id = ANY(ARRAY[f.id]) AND lease.epoch = f.epoch
     RETURNING lease.*, f.crashes, f.length
 )
 UPDATE run SET status = 'queued', worker_id = NULL, left_by = 'rescue', lease_epoch = lease_epoch + 1,
                crashes = ended.crashes, crash_length = ended.length, updated_at = clock_timestamp(),
                executed = executed + extract(epoch FROM least(clock_timestamp(), ended.expires_at) - ended.claimed_at)
-FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+FROM ended WHERE run.id = ANY(ARRAY[ended.run_id]) AND run.status = 'executing' AND run.lease_epoch = ended.epoch
 RETURNING run.id
 
 -- name: retry
@@ -251,13 +252,13 @@ WITH f AS (
     SELECT * FROM unnest($1::text[], $2::integer[], $3::boolean[], $4::integer[], $5::integer[])
                   AS f (id, epoch, attempt_open, crashes, length)
 ), ended AS (
-    DELETE FROM lease USING f WHERE lease.run_id = f.id AND lease.epoch = f.epoch
+    DELETE FROM lease USING f WHERE lease.run_id = ANY(ARRAY[f.id]) AND lease.epoch = f.epoch
     RETURNING lease.*, f.attempt_open, f.crashes, f.length
 )
 UPDATE run SET status = 'waiting', worker_id = NULL, left_by = 'finish', attempt_open = ended.attempt_open,
                crashes = ended.crashes, crash_length = ended.length, updated_at = clock_timestamp(),
                executed = executed + extract(epoch FROM clock_timestamp() - ended.claimed_at)
-FROM ended WHERE run.id = ended.run_id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+FROM ended WHERE run.id = ANY(ARRAY[ended.run_id]) AND run.status = 'executing' AND run.lease_epoch = ended.epoch
 RETURNING run.id
 
 -- name: finish
@@ -267,9 +268,9 @@ WITH ended AS (
     DELETE FROM lease
     USING unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::text[], $6::jsonb[], $7::integer[], $8::text[])
           AS f (id, epoch, status, output, output_type, failure, crashes, error_group)
-    WHERE lease.run_id = f.id AND lease.epoch = f.epoch
+    WHERE lease.run_id = ANY(ARRAY[f.id]) AND lease.epoch = f.epoch
     RETURNING f.*, lease.claimed_at, lease.expires_at
-), settled AS (DELETE FROM cancel_on USING ended WHERE cancel_on.run_id = ended.id
+), settled AS (DELETE FROM cancel_on USING ended WHERE cancel_on.run_id = ANY(ARRAY[ended.id])
 )
 UPDATE run SET status = ended.status, output = ended.output, output_type = ended.output_type, failure = ended.failure,
                crashes = ended.crashes, error_group = ended.error_group, worker_id = NULL, left_by = $9,
@@ -277,13 +278,13 @@ UPDATE run SET status = ended.status, output = ended.output, output_type = ended
                finished_at = clock_timestamp(), updated_at = clock_timestamp(),
                executed = executed + extract(epoch FROM least(clock_timestamp(), ended.expires_at) - ended.claimed_at)
 FROM ended
-WHERE run.id = ended.id AND run.status = 'executing' AND run.lease_epoch = ended.epoch
+WHERE run.id = ANY(ARRAY[ended.id]) AND run.status = 'executing' AND run.lease_epoch = ended.epoch
 RETURNING run.id
 
 -- name: complete
 -- The usual end, as a transaction by itself: executing -> completed, with all that goes with it, for runs without a
--- parent, for whom nobody waits, and that nobody canceled. Locks them in the order of the arrays, which is that of their ids. A lease is ended only
--- under its run's lock, so the one that is read here is still there. Returns the runs that it ended; others are as they
+-- parent, for whom nobody waits, and that nobody canceled. Locks them in the order of the arrays, which is that of their
+-- ids. A lease is ended only under its run's lock, so the one that is read here is still there. Returns the runs that it ended; others are as they
 -- were; and the environments in which a slot came free that somebody may wait for. $1 worker; arrays: $2 run, $3 epoch,
 -- $4 output, $5 its type.
 WITH done AS (
@@ -292,18 +293,18 @@ WITH done AS (
                    updated_at = clock_timestamp(),
                    executed = executed + extract(epoch FROM least(clock_timestamp(), lease.expires_at) - claimed_at)
     FROM unnest($2::text[], $3::integer[], $4::bytea[], $5::text[]) AS f (id, epoch, output, output_type)
-    JOIN lease ON lease.run_id = f.id AND lease.epoch = f.epoch
-    WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
+    JOIN lease ON lease.run_id = ANY(ARRAY[f.id]) AND lease.epoch = f.epoch
+    WHERE run.id = ANY(ARRAY[f.id]) AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
       AND run.parent_id IS NULL AND run.cancel_grace IS NULL
       AND NOT EXISTS (SELECT FROM permit WHERE permit.run_id = run.id OFFSET 0)
     RETURNING run.id, run.environment_id, run.queue, run.task_id, run.attempt
 ), freed AS (
-    DELETE FROM lease USING done WHERE lease.run_id = done.id
+    DELETE FROM lease USING done WHERE lease.run_id = ANY(ARRAY[done.id])
 ), settled AS (
-    DELETE FROM cancel_on USING done WHERE cancel_on.run_id = done.id
+    DELETE FROM cancel_on USING done WHERE cancel_on.run_id = ANY(ARRAY[done.id])
 ), tried AS (
     UPDATE attempt SET outcome = 'completed', ended_at = clock_timestamp()
-    FROM done WHERE attempt.run_id = done.id AND attempt.number = done.attempt AND attempt.outcome = 'open'
+    FROM done WHERE attempt.run_id = ANY(ARRAY[done.id]) AND attempt.number = done.attempt AND attempt.outcome = 'open'
 ), told AS (
     INSERT INTO event (run_id, kind, data) SELECT id, 'completed', jsonb_build_object('attempt', attempt) FROM done
 )

@@ -75,8 +75,8 @@ SELECT id, status, lease_epoch, left_by FROM run WHERE id = ANY($1)
 -- name: plan_by_values
 -- Lists are planned for the filters at hand, by any means.
 SELECT set_config(name, value, true)
-FROM (VALUES ('plan_cache_mode', 'force_custom_plan'), ('enable_seqscan', 'on'), ('enable_hashjoin', 'on'),
-             ('enable_mergejoin', 'on')) AS setting (name, value)
+FROM (VALUES ('plan_cache_mode', 'force_custom_plan'), ('enable_seqscan', 'on'), ('enable_bitmapscan', 'on'),
+             ('enable_hashjoin', 'on'), ('enable_mergejoin', 'on')) AS setting (name, value)
 
 -- name: list
 -- A page of runs. $2 statuses, $3 statuses of those that ended badly, $4 tasks, $5 queues, $6 tags, $7 batch, $8 parent,
