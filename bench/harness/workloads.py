@@ -104,12 +104,14 @@ def sleepers(peer: Peer, n: int, lead: float, spread: float) -> Figures:
     time.sleep(1.5)
     processes = {"worker": worker.pid} | peer.server_pids()
     before = {name: memory(pid) for name, pid in processes.items()}
+    used = cpu_seconds()
     first = time.time() + lead
     wakes = [first + spread * number / n for number in range(n)]
     peer.trigger_all("sleeper", list(enumerate(wakes)))
     time.sleep(max(0.0, first - time.time() - 0.7))
     asleep = len({event.number for event in sink.named("sleep")})
-    figures: Figures = {"asleep": asleep}
+    figures: Figures = {"asleep": asleep} | _cpu_each("cpu_us_sleep", used, max(asleep, 1))
+    used = cpu_seconds()
     for name, pid in processes.items():
         figures |= {f"{name}_mib": before[name], f"{name}_mib_more": round(memory(pid) - before[name], 1)}
     woken: dict[int, float] = {}
@@ -121,9 +123,15 @@ def sleepers(peer: Peer, n: int, lead: float, spread: float) -> Figures:
         return len(woken) >= n
 
     sink.until(all_woke, lead + spread + 60)
+    figures |= _cpu_each("cpu_us_wake", used, n)
     for event in sink.named("wake"):
         woken.setdefault(event.number, event.at)
     return figures | {"woken": len(woken)} | milliseconds("late", [at - wakes[number] for number, at in woken.items()])
+
+
+def _cpu_each(name: str, before: dict[str, float], count: int) -> Figures:
+    """Microseconds of processor time since then, for each of so many runs."""
+    return {f"{name}_{who}": round((used - before.get(who, 0.0)) / count * 1e6) for who, used in cpu_seconds().items()}
 
 
 def killed(peer: Peer, n: int) -> Figures:

@@ -149,7 +149,7 @@ async def test_the_sweep_finds_parents_that_nobody_woke(world: World) -> None:
     await cancel.cancel(world.db, world.environment_id, parent.run_id, grace=0)
     # and with it the child that the fork adopted
     assert await world.status(forked.run_id) == "waiting"
-    assert await wake.wake_due(world.db, sweep=True) == 1
+    assert await wake.wake_due(world.db) == 1
     assert await world.status(forked.run_id) == "queued"
 
 

@@ -137,6 +137,13 @@ async def test_a_suspended_run_ends_its_process_if_it_left_something_there(
     assert not suspend.stays
 
 
+async def test_a_suspended_run_may_leave_a_connection_that_its_module_keeps(
+    server: ScriptedServer, worker: Worker
+) -> None:
+    run_id = await server.start("wait_plainly", {"leaves": "a connection of its module"})
+    assert (await server.heard(Suspend, run_id)).stays
+
+
 async def test_a_def_task_that_waits_ends_its_process(server: ScriptedServer, worker: Worker) -> None:
     assert not (await server.heard(Suspend, await server.start("wait_in_a_thread"))).stays
 

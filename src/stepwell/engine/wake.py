@@ -13,21 +13,27 @@ from stepwell.storage import event, ready, run, wait
 from stepwell.storage.database import Database, Tx
 
 
-async def wake_due(db: Database, limit: int = 500, *, sweep: bool = True) -> int:
-    """Wake runs whose timer or retry is due. How many.
+async def wake_due(db: Database, limit: int = 500) -> int:
+    """Wake runs whose timer or retry is due, and those that only a look at all finds. How many."""
+    woken, _ = await wake_timers(db, limit)
+    return woken + await sweep(db, limit)
 
-    sweep: look also for waits for children of whom none is open, and for tokens that are closed. The last child wakes
-    its parent itself, as does who closes a token; the sweep is for what only it can find, such as a fork that waits for
-    children of another run that were canceled.
-    """
 
-    woken = await wait.wake(db, "wake", limit)
+async def wake_timers(db: Database, limit: int) -> tuple[int, float | None]:
+    """Wake runs whose timer or retry is due. How many, and the seconds until the next one is; None: there is none."""
+    woken, due = await wait.wake(db, "wake", limit)
     if woken:
         db.announcer.announce({event.READY: woken})
-    return sum(woken.values()) + (await _sweep(db, limit) if sweep else 0)
+    return sum(woken.values()), due
 
 
-async def _sweep(db: Database, limit: int) -> int:
+async def sweep(db: Database, limit: int) -> int:
+    """Wake runs that wait for children of whom none is open, tokens that are closed, permits about which all is said.
+
+    The last child wakes its parent itself, as does who closes a token; this is for what only a look at all can find,
+    such as a fork that waits for children of another run that were canceled.
+    """
+
     async def body(tx: Tx) -> int:
         over = await wait.children_over(tx, limit) + await wait.tokens_closed(tx, limit)
         over += await wait.permits_over(tx, limit)

@@ -15,7 +15,7 @@ from stepwell.executor.loop import DurableLoop
 from stepwell.executor.surroundings import Surroundings, resident
 from stepwell.protocol.frames import StartAttempt
 
-MOST = 250
+MOST = 50
 """Suspended runs that one process keeps: by then a fork costs each of them next to nothing."""
 GROWTH = 32 * 1024 * 1024
 """Bytes by which a process may grow from its first suspended run to its last, or an eighth of its memory limit."""

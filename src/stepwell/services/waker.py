@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from stepwell.engine import permits, wake
 from stepwell.storage.database import Database
 
-_SWEEP_EACH = 5  # looks: waits for children end in the last child's own transaction, so this finds next to nothing
+_SWEEP_SECONDS = 5.0
+"""Between two looks at all that waits for something else than a time: whoever ends that wakes the run, so these find
+next to nothing."""
 
 
 class Waker:
@@ -13,14 +18,23 @@ class Waker:
     batch = 500
 
     def __init__(self) -> None:
-        self._looks = 0
+        self._swept_at = -math.inf
+        self._looked = False
+        self._due_at: float | None = None  # the next one, by the monotonic clock
 
     async def run_once(self, db: Database) -> int:
-        sweep = self._looks % _SWEEP_EACH == 0
-        self._looks += 1
-        if sweep:
+        now = time.monotonic()
+        swept = 0
+        if now - self._swept_at >= _SWEEP_SECONDS:
+            self._swept_at = now
             await permits.heal(db)
-        return await wake.wake_due(db, self.batch, sweep=sweep)
+            swept = await wake.sweep(db, self.batch)
+        woken, due = await wake.wake_timers(db, self.batch)
+        self._looked = True
+        self._due_at = None if due is None else time.monotonic() + due
+        return max(woken, swept)
 
     async def next_due(self, db: Database) -> float | None:
-        return await wake.next_wake(db)
+        if not self._looked:
+            return await wake.next_wake(db)
+        return None if self._due_at is None else self._due_at - time.monotonic()

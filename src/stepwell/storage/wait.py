@@ -23,9 +23,11 @@ async def insert_retry(tx: Tx, delays: Sequence[tuple[str, float]]) -> None:
     await tx.execute(_sql.insert_retry, *transposed(delays, 2))
 
 
-async def wake(db: Database, name: str, limit: int) -> dict[str, int]:
-    """Queue the runs whose timer or retry is due, in one statement. How many in which environment."""
-    return {row["environment_id"]: row["amount"] for row in await db.write_alone(name, _sql.wake, limit)}
+async def wake(db: Database, name: str, limit: int) -> tuple[dict[str, int], float | None]:
+    """Queue the runs whose timer or retry is due, in one statement. How many in which environment, and the seconds
+    until the next one is due."""
+    *woken, last = sorted(await db.write_alone(name, _sql.wake, limit), key=lambda row: row["environment_id"] is None)
+    return {row["environment_id"]: row["amount"] for row in woken}, last["next_due"]
 
 
 async def children_over(tx: Tx, limit: int) -> list[str]:

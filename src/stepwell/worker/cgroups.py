@@ -70,11 +70,20 @@ class ControlGroup:
 
     def _counted(self, controller: str, name: str, key: str) -> int:
         with suppress(OSError, ValueError):
-            for line in (self._folders[controller] / name).read_text().splitlines():
-                found, _, value = line.partition(" ")
-                if found == key:
+            for line in _read(f"{self._folders[controller]}/{name}").splitlines():
+                found, _, value = line.partition(b" ")
+                if found == key.encode():
                     return int(value)
         return 0
+
+
+def _read(file: str) -> bytes:
+    """Ten times a second for each executor: a file object costs five times as much as the three calls."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
 
 
 class ControlGroups:

@@ -29,6 +29,8 @@ _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcac
 _SUFFIX = ".worker"
 _FORGOTTEN = 7 * 86_400.0
 """Seconds after which the file of a dead worker of another server is of no use to anybody."""
+_TICK = 2.0
+"""Seconds within which two changes of a folder may bear the same time."""
 _log = logging.getLogger("stepwell.worker")
 
 
@@ -46,6 +48,8 @@ class Presence:
         self._folder = None if directory == "off" or self._boot is None else _folder(directory)
         self._dead: dict[str, int] = {}
         self._strangers: set[str] = set()  # files of other servers' workers: there may be hundreds, they are read once
+        self._others: dict[str, int] = {}  # the files of those who live, open
+        self._changed = -1.0
         self.descriptor: int | None = None
 
     def enter(self) -> None:
@@ -63,15 +67,15 @@ class Presence:
         self.descriptor = descriptor
 
     def dead(self) -> list[str]:
-        """The ids of workers of our server that have died, until they are `buried`."""
+        """The ids of workers of our server that have died, until they are `buried`.
+
+        Four times a second: the folder is read when it has changed, and of each other worker the lock is tried.
+        """
         if self._folder is not None:
             with contextlib.suppress(OSError):
-                names = {file.name for file in self._folder.iterdir() if file.name.endswith(_SUFFIX)}
-                self._strangers &= names
-                for name in names - self._strangers - {self._own}:
-                    worker_id = name.removesuffix(_SUFFIX)
-                    if worker_id not in self._dead:
-                        self._look_at(worker_id, str(self._folder / name))
+                self._meet(self._folder)
+            for worker_id in list(self._others):
+                self._look_at(worker_id)
         return list(self._dead)
 
     def buried(self, worker_ids: list[str]) -> None:
@@ -88,29 +92,55 @@ class Presence:
 
     def close(self) -> None:
         """Let go of all files. Others will see that this worker is gone, unless it has left."""
-        for descriptor in (*self._dead.values(), *([] if self.descriptor is None else [self.descriptor])):
+        own = [] if self.descriptor is None else [self.descriptor]
+        for descriptor in (*self._dead.values(), *self._others.values(), *own):
             os.close(descriptor)
         self._dead.clear()
+        self._others.clear()
         self.descriptor = None
 
-    def _look_at(self, worker_id: str, path: str) -> None:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return  # somebody else was first
+    def _meet(self, folder: Path) -> None:
+        """Open the files of workers that have come. A change within the clock's tick of the last look is seen later."""
+        changed = folder.stat().st_mtime
+        if changed == self._changed and time.time() - changed > _TICK:
+            return
+        self._changed = changed
+        names = {file.name for file in folder.iterdir() if file.name.endswith(_SUFFIX)}
+        self._strangers &= names
+        for name in names - self._strangers - {self._own}:
+            worker_id = name.removesuffix(_SUFFIX)
+            if worker_id not in self._dead and worker_id not in self._others:
+                with contextlib.suppress(
+                    OSError, ValueError, KeyError
+                ):  # somebody else was first, or it is none of ours
+                    self._open(worker_id, folder / name)
+
+    def _open(self, worker_id: str, file: Path) -> None:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             if self._is_strange(descriptor):
-                self._strangers.add(worker_id + _SUFFIX)
-                return
+                self._strangers.add(file.name)
+            else:
+                self._others[worker_id] = descriptor
+        finally:
+            if worker_id not in self._others:
+                os.close(descriptor)
+
+    def _look_at(self, worker_id: str) -> None:
+        assert self._folder is not None
+        descriptor = self._others[worker_id]
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return  # it lives
+        del self._others[worker_id]
+        path = str(self._folder / (worker_id + _SUFFIX))
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no file of ours
             found = os.fstat(descriptor)
             if found.st_nlink and found.st_uid == os.getuid() and self._concerns_us(path, descriptor, found.st_mtime):
                 self._dead[worker_id] = descriptor
-        except (OSError, ValueError):
-            pass  # it lives, or this is no file of ours
-        finally:
-            if worker_id not in self._dead:
-                os.close(descriptor)
+        if worker_id not in self._dead:
+            os.close(descriptor)
 
     def _is_strange(self, descriptor: int) -> bool:
         """Of a worker of another server, dead or not. One of another boot, or an old one, is to be cleared away."""

@@ -15,7 +15,8 @@ FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
 -- name: wake
 -- waiting -> queued for at most $1 waits that are due, passing over what somebody else has locked. A wait that could be
 -- locked was not ended meanwhile, so its run still waits for it. statement_timestamp() can be looked up in the index,
--- as clock_timestamp() cannot: how many are not due yet makes no difference. Environments of what was woken, and how many.
+-- as clock_timestamp() cannot: how many are not due yet makes no difference. Environments of what was woken, and how many;
+-- in a row without one the seconds until the next wait is due, 0 if one was passed over, null if there is none.
 WITH due AS MATERIALIZED (
     SELECT wait.run_id, wait.key, wait.kind, wait.due_at
     FROM wait JOIN run ON run.id = wait.run_id
@@ -50,7 +51,13 @@ WITH due AS MATERIALIZED (
     SELECT DISTINCT ON (run_id) run_id, 'woken', jsonb_build_object('key', key, 'reason', kind)
     FROM due ORDER BY run_id, due_at, key
 )
-SELECT environment_id, count(*) AS amount FROM woken GROUP BY environment_id
+SELECT environment_id, count(*) AS amount, NULL::double precision AS next_due FROM woken GROUP BY environment_id
+UNION ALL
+SELECT NULL, 0, CASE
+    WHEN (SELECT count(*) FROM due)
+       < (SELECT count(*) FROM (SELECT FROM wait WHERE due_at <= statement_timestamp() LIMIT $1) AS overdue) THEN 0
+    ELSE (SELECT extract(epoch FROM min(due_at) - clock_timestamp())::double precision
+          FROM wait WHERE due_at > statement_timestamp()) END
 
 -- name: children_over
 -- Sweep: runs that wait for children of whom none is open any more.
