@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stepwell import Retry, ctx, queue, step, sync, task
+from stepwell import Retry, ctx, inbox, queue, step, sync, task
 from stepwell.client import Stepwell
 from stepwell.errors import ConfigError, RunFailed
 
@@ -93,6 +93,13 @@ async def much_as_it_comes(count: int, size: int) -> int:
 async def result_of(url: str, key: str, run_id: str, timeout: float | None) -> str:
     async with Stepwell(url, key) as client:
         return str(await client.handle(run_id).result(timeout))
+
+
+@task(id="waits-for-another", retry=Retry(max_attempts=1))
+async def waits_for_another(url: str, key: str, timeout: float | None) -> str:
+    """For the run that it is sent the id of."""
+    other = await inbox("other", data=str).receive()
+    return await result_of(url, key, other.data, timeout)
 
 
 @task(id="waits-above", retry=Retry(max_attempts=1))

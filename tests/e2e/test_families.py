@@ -90,6 +90,30 @@ async def test_a_run_that_would_wait_for_itself_or_for_one_above_is_told_so_at_t
         assert await completed(client, run, 60) == ["waits-for-itself"] * 4 + ["timeout"]
 
 
+@pytest.mark.parametrize("how", ["timeout", "max_duration", "cancel"])
+async def test_two_runs_that_wait_for_each_other_end_when_something_ends_one_of_them(stack: Stack, how: str) -> None:
+    async with stack.client() as client:
+        payload = {"url": stack.server.url, "key": stack.key}
+        limits = {"max_duration": 2} if how == "max_duration" else {}
+        one = await client.trigger(
+            "waits-for-another", {**payload, "timeout": 2 if how == "timeout" else None}, **limits
+        )
+        two = await client.trigger("waits-for-another", {**payload, "timeout": None})
+        await one.signal("other", two.id)
+        await two.signal("other", one.id)
+        if how == "cancel":
+            await until(lambda: stack.value("SELECT count(*) = 2 FROM lease"))
+            await one.cancel("a circle")
+        first, second = await ended(client, one.id, 60), await ended(client, two.id, 60)
+    assert first.state == ("canceled" if how == "cancel" else "failed")
+    assert second.state == "failed"
+    assert second.failure is not None
+    assert (second.failure.name or "").endswith("RunFailed")
+    if how == "max_duration":
+        assert first.failure is not None
+        assert first.failure.code == "timed_out"
+
+
 async def test_a_child_may_wait_for_its_parent_that_does_not_wait_for_it(stack: Stack) -> None:
     async with stack.client() as client:
         payload = {"url": stack.server.url, "key": stack.key}
