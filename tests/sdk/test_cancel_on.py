@@ -53,8 +53,9 @@ def test_a_match_keeps_values_and_fields_of_the_payload_apart() -> None:
     @task(cancel_on=event(OFF, match={"order": payload("order"), "in": payload("region")}))
     async def send(order: int, region: str = "eu") -> None: ...
 
-    with pytest.raises(ConfigError, match="has no field 'order'"):
+    with pytest.raises(ConfigError, match="has no field 'order'") as refused:
         rules(ship)
+    assert refused.value.hint == "the payload is 'order' itself: payload('id')"
     assert rules(send) == (CancelOn(OFF, {}, {"order": "order", "in": "region"}, {"in": "eu"}),)
 
 

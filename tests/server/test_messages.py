@@ -53,3 +53,14 @@ async def test_metadata_is_read_without_a_worker(tenant: Tenant) -> None:
     async with Stepwell(tenant.url, tenant.key) as client:
         assert await client.handle(run_id).metadata() == {"stage": "new"}
         assert await client.handle(await tenant.trigger("greet")).metadata() == {}
+
+
+@pytest.mark.parametrize("run_id", ["run_x", "x", "run_" + "0" * 26, "no run"])
+async def test_a_message_to_a_run_that_there_is_not_is_not_found_with_a_request_key_too(
+    tenant: Tenant, run_id: str
+) -> None:
+    async with Stepwell(tenant.url, tenant.key) as client:  # it sends one with each call
+        for send in (client.signal(run_id, "a", 1), client.update(run_id, "a", 1)):
+            with pytest.raises(NotFound) as refused:
+                await send
+            assert refused.value.code == "run-not-found"

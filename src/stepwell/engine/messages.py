@@ -62,7 +62,10 @@ async def send_events(
     PayloadTooLarge, and Conflict (event-conflict) for an id that was sent with something else.
     """
     _check_events(events)
-    ids = [given.id or _new_id(environment_id, "event", request_key, place) for place, given in enumerate(events)]
+    ids = [
+        given.id or (_same_id(environment_id, "event", request_key, place) if request_key else new_id("event"))
+        for place, given in enumerate(events)
+    ]
 
     async def body(tx: Tx) -> list[Sent]:
         first = dict(zip(reversed(ids), reversed(events), strict=True))
@@ -88,9 +91,9 @@ async def send_events(
     return await db.transact("send_events", body)
 
 
-def _new_id(environment_id: str, kind: MessageKind, request_key: str | None, place: int) -> str:
-    """The same one each time for the same request."""
-    return new_id(kind) if request_key is None else derived_id(kind, environment_id, f"{request_key}:{place}")
+def _same_id(scope: str, kind: MessageKind, request_key: str, place: int) -> str:
+    """The same one each time for the same request; `scope` ends with an id that there is."""
+    return derived_id(kind, scope, f"{request_key}:{place}")
 
 
 async def _start_tasks(tx: Tx, environment_id: str, event_id: str, name: str, data: bytes) -> list[str]:
@@ -165,17 +168,18 @@ async def send_to_run(
     """
     check_name(kind, name)
     check_data(data, f"the data of {kind} {name!r}")
-    message_id = _new_id(f"{environment_id} {run_id}", kind, request_key, 0)
+    fresh = new_id(kind)
 
     async def body(tx: Tx) -> Message:
         state = (await run.lock(tx, [run_id])).get(run_id)
         if state is None or state.environment_id != environment_id:
             raise run_not_found(run_id)
+        message_id = fresh if request_key is None else _same_id(f"{environment_id} {run_id}", kind, request_key, 0)
         known = (await message.by_ids(tx, environment_id, kind, [message_id])).get(message_id)
         if known is not None:
             return known
         if is_terminal(state.status):
-            raise run_ended(run_id, state.status, f"a {kind}")
+            raise run_ended(run_id, state.status, "an update" if kind == "update" else "a signal")
         await _check_room(tx, run_id)
         await message.insert(tx, environment_id, kind, [(message_id, name, run_id, data)])
         await message.lock_topics(tx, [_topic(environment_id, run_id, kind, name)])

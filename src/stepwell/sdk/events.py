@@ -177,7 +177,10 @@ def _encoded(name: str, match: Mapping[str, Any]) -> bytes:
     try:
         return plain_bytes(Packet(dumps(dict(match)), TAGGED))
     except CheckpointError as error:
-        raise ConfigError(f"match cannot be compared with JSON: {error.message}", hint=error.hint) from None
+        raise ConfigError(
+            f"event {name!r}: match cannot be compared with JSON: {error.message}",
+            hint="give plain values: texts, numbers, booleans, None, lists and dicts of these",
+        ) from None
 
 
 def _plain(text: bytes) -> dict[str, Any]:

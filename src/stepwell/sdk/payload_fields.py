@@ -45,15 +45,26 @@ def payload(path: str) -> PayloadField:
     return PayloadField(given)
 
 
-def with_defaults(owner: str, declared: tuple[CancelOn, ...], schema: Mapping[str, Any]) -> tuple[CancelOn, ...]:
-    """With the defaults of the parameters that they name. Raises ConfigError for what no payload of this schema has."""
-    return tuple(_with_defaults(owner, each, schema) for each in declared)
+def with_defaults(
+    owner: str, declared: tuple[CancelOn, ...], schema: Mapping[str, Any], sole: str | None = None
+) -> tuple[CancelOn, ...]:
+    """With the defaults of the parameters that they name. Raises ConfigError for what no payload of this schema has.
+
+    sole: the parameter whose value the payload itself is.
+    """
+    return tuple(_with_defaults(owner, each, schema, sole) for each in declared)
 
 
-def _with_defaults(owner: str, rule: CancelOn, schema: Mapping[str, Any]) -> CancelOn:
+def _with_defaults(owner: str, rule: CancelOn, schema: Mapping[str, Any], sole: str | None) -> CancelOn:
     defaults: dict[str, Any] = {}
     for path, source in rule.payload.items():
-        _check(owner, rule.name, source, schema)
+        try:
+            _check(owner, rule.name, source, schema)
+        except ConfigError as error:
+            first, _, rest = source.partition(".")
+            if first == sole and rest:
+                raise ConfigError(error.message, hint=f"the payload is {sole!r} itself: payload({rest!r})") from None
+            raise
         if "." not in source:
             default = _field(schema, source).get("default", _MISSING)
             if default is not _MISSING:

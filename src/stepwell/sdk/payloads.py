@@ -93,6 +93,10 @@ class PayloadShape:
         return only if is_object(self._annotations.get(only.name, Any)) else None
 
     @property
+    def sole_name(self) -> str | None:
+        return None if self._sole is None else self._sole.name
+
+    @property
     def _needed(self) -> str | None:
         """The name of the only parameter, or of the only one without a default."""
         named = [p for p in self._parameters if p.name != self._extra]

@@ -13,6 +13,7 @@ from stepwell.client.admission import Batch
 from stepwell.client.checks import checked_name
 from stepwell.client.options import TriggerFields, trigger_options
 from stepwell.errors import ConfigError, PayloadInvalid
+from stepwell.model.cancel_on import CancelOn
 from stepwell.model.child import TriggerOptions
 from stepwell.model.schedule import ScheduleDeclaration
 from stepwell.model.task import Durability, Isolation, TaskDeclaration
@@ -130,9 +131,15 @@ class Task(Triggers[P, R]):
             source=self.source,
             schedules=self._schedule_declarations(),
             on=self.triggers,
-            cancel_on=with_defaults(f"task {self.id!r} ({self.source})", self.cancel_on, schema),
+            cancel_on=self._cancel_on(schema),
             admission=self.admission,
         )
+
+    def _cancel_on(self, schema: Mapping[str, Any]) -> tuple[CancelOn, ...]:
+        if not self.cancel_on:
+            return ()
+        owner = f"task {self.id!r} ({self.source})"
+        return with_defaults(owner, self.cancel_on, schema, self._payload.sole_name)
 
     def _schedule_declarations(self) -> tuple[ScheduleDeclaration, ...]:
         if not self.schedules:
