@@ -1,6 +1,6 @@
-"""The official npm client, newest and unmodified, against a real server.
+"""The official npm client, newest and oldest, unmodified, against a real server.
 
-Its packages are installed by `npm ci` into `tests/npm/node_modules`, once. Without npm and without them this fails.
+Its packages are installed by `npm ci` beside the lock files, once. Without npm and without them this fails.
 """
 
 from __future__ import annotations
@@ -28,21 +28,29 @@ PAYLOAD = {"name": "kelp", "when": "2026-11-21T12:00:00.000Z", "count": 3, "tags
 
 
 @pytest.fixture(scope="session")
-def npm_client() -> Path:
-    """The installed packages; installs them if they are not what the lock file says."""
-    installed = HERE / "node_modules" / ".package-lock.json"
-    locked = json.loads((HERE / "package-lock.json").read_text())["packages"]
+def npm_client() -> None:
+    install(HERE)
+
+
+@pytest.fixture(scope="session")
+def oldest_npm_client() -> None:
+    install(HERE / "oldest")
+
+
+def install(folder: Path) -> None:
+    """Installs a folder's packages if they are not what its lock file says."""
+    installed = folder / "node_modules" / ".package-lock.json"
+    locked = json.loads((folder / "package-lock.json").read_text())["packages"]
     if installed.is_file():
         present = json.loads(installed.read_text())["packages"]
         if all(present.get(name, {}).get("version") == each["version"] for name, each in locked.items() if name):
-            return HERE
+            return
     npm = shutil.which("npm")
     assert npm, "this test needs Node 20+ with npm: the promise is that the npm client works, so it is never skipped"
     done = subprocess.run(
-        [npm, "ci", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, text=True, timeout=300, check=False
+        [npm, "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, f"npm ci failed; it needs the npm registry once:\n{done.stdout}\n{done.stderr}"
-    return HERE
 
 
 async def drive(tenant: Tenant, *arguments: str, script: str = "drive.mjs") -> dict:
@@ -136,7 +144,7 @@ def check(seen: dict, greeted: object) -> None:
 
 
 async def test_the_npm_client_triggers_batches_polls_lists_cancels_and_replays(
-    npm_client: Path, tenant: Tenant
+    npm_client: None, tenant: Tenant
 ) -> None:
     ready = asyncio.Event()
     worker = asyncio.create_task(greet_for_ever(tenant, ready))
@@ -148,6 +156,40 @@ async def test_the_npm_client_triggers_batches_polls_lists_cancels_and_replays(
         await asyncio.gather(worker, return_exceptions=True)
     check(seen, PAYLOAD)
     assert seen["said"] == {"greeted": "just text"}
+
+
+async def test_the_oldest_npm_client_does_all_that_it_could(oldest_npm_client: None, tenant: Tenant) -> None:
+    """4.0.4: without what came later, such as overrides of queues, debounce and resets of keys."""
+    ready = asyncio.Event()
+    worker = asyncio.create_task(greet_for_ever(tenant, ready))
+    try:
+        await ready.wait()
+        seen = await drive(tenant, script="oldest/drive.mjs")
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    assert seen["polled"] == {
+        "status": "COMPLETED",
+        "output": {"greeted": PAYLOAD},
+        "payload": PAYLOAD,
+        "tags": ["npm", "first"],
+    }
+    assert seen["token"] == [True, {"api": True, "status": 403}]
+    assert (seen["idempotent"], seen["unknown"]) == (True, [{"api": True, "status": 404}] * 2)
+    assert seen["outputs"] == [{"greeted": {"name": name}} for name in ("batch 0", "batch 1", "batch 2", "m0", "m1")]
+    assert seen["batches"] == ["COMPLETED", "COMPLETED"]
+    assert seen["list"] == [2, True, 7, 7]
+    assert (seen["later"], seen["replayed"]) == (["DELAYED", "DELAYED", "CANCELED"], [True, "COMPLETED"])
+    assert seen["schedule"] == {
+        "same": True,
+        "expressions": ["0 3 * * *", "0 4 * * *", "0 5 * * *", "0 5 * * *"],
+        "active": [True, False, True],
+        "listed": ["nightly"],
+        "zones": True,
+        "left": 0,
+    }
+    assert seen["queue"] == {"listed": 2, "paused": [True, True, False], "queued": 1, "then": "COMPLETED"}
+    assert seen["tokens"] == ["COMPLETED", {"approved": True}, seen["asked"]]
 
 
 TASKS = """
@@ -202,7 +244,7 @@ async def until_registered(tenant: Tenant, task_id: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_the_npm_client_runs_real_python_tasks(npm_client: Path, tenant: Tenant, python_worker: None) -> None:
+async def test_the_npm_client_runs_real_python_tasks(npm_client: None, tenant: Tenant, python_worker: None) -> None:
     await until_registered(tenant, "greet")
     check(await drive(tenant, "greet", "hold"), PAYLOAD)
 
@@ -219,7 +261,7 @@ async def serve_narrow(worker: ScriptedWorker, ready: asyncio.Event) -> None:
 
 
 async def test_the_npm_client_rules_queues_schedules_and_what_a_trigger_may_say(
-    npm_client: Path, tenant: Tenant
+    npm_client: None, tenant: Tenant
 ) -> None:
     tasks = (TaskDeclaration("greet"), TaskDeclaration("alone", queue="narrow"))
     declared = (QueueDeclaration("narrow", concurrency=1),)

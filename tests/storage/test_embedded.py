@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import asyncpg
@@ -252,7 +252,8 @@ def test_owner_and_server_killed_together_lose_nothing_committed(tmp_path: Path,
     family = [owner.server, *owner.server.children()]
     owner.process.kill()
     for process in family:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # Postgres's own processes end by themselves without their first
+            process.kill()
     with EmbeddedPostgres(tmp_path) as postgres:
         assert kept(postgres.url) == [1]
     owner.process.wait()
