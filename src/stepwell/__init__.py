@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stepwell.sdk.retry_headers import retry_after_header
     from stepwell.sdk.schedules import Schedule, Tick
     from stepwell.sdk.semaphore import semaphore
+    from stepwell.sdk.slowing import SlowDown
     from stepwell.sdk.step import durable, step
     from stepwell.sdk.task import Task, task
     from stepwell.sdk.tokens import TokenHandle, create_token, token
@@ -46,6 +47,7 @@ __all__ = [
     "RunHandle",
     "Schedule",
     "Singleton",
+    "SlowDown",
     "Stepwell",
     "Task",
     "Throttle",
@@ -93,6 +95,7 @@ _MODULE_OF = {
     "Unique": "stepwell.client.admission",
     "Throttle": "stepwell.client.admission",
     "Singleton": "stepwell.client.admission",
+    "SlowDown": "stepwell.sdk.slowing",
     "Debounce": "stepwell.client.admission",
     "Stepwell": "stepwell.client",
     "Task": "stepwell.sdk.task",

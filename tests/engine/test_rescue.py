@@ -187,7 +187,7 @@ async def test_a_task_for_a_queue_that_nobody_declared_is_refused(world: World) 
 async def test_a_changed_declaration_replaces_the_old_one(world: World) -> None:
     await world.join("worker-2", Manifest((TaskDeclaration("plain", priority=9, payload_schema={"type": "array"}),)))
     assert (await world.run(await world.trigger(payload=b"[]"))).priority == 9
-    tasks = {task.id: task for task, _ in await observe.tasks(world.db, world.environment_id)}
+    tasks = {each.declaration.id: each.declaration for each in await observe.tasks(world.db, world.environment_id)}
     assert tasks["plain"].payload_schema == {"type": "array"}
     assert tasks["plain"].priority == 9
 

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from stepwell import RateLimit, Retry, Task, queue, step, task
+from stepwell import RateLimit, Retry, SlowDown, Task, queue, step, task
 from stepwell.errors import ConfigError
 from stepwell.model.rate import Rate
+from stepwell.model.slowing import SlowDownRule
 from stepwell.model.task import DEFAULT_MEMORY
 from stepwell.sdk import registry
 
@@ -346,3 +348,17 @@ def test_declaring_tasks_loads_no_third_party_module() -> None:
         [sys.executable, "-I", "-c", declared], capture_output=True, text=True, check=True, timeout=50
     )
     assert found.stdout.split() == ["stepwell"]
+
+
+def test_a_task_says_how_it_is_slowed_when_it_keeps_failing() -> None:
+    async def charge() -> None: ...
+
+    def declared(value: Any) -> SlowDownRule | None:
+        return task(id=f"charge-{uuid4().hex}", slow_down=value)(charge).declaration().slow_down
+
+    assert declared(True) == SlowDownRule(10, 1.0, 60.0)
+    assert declared(SlowDown(after=3, first="2s", longest="1h")) == SlowDownRule(3, 2.0, 3600.0)
+    assert declared(False) is None
+    for wrong in (SlowDown(after=0), SlowDown(first="2m"), SlowDown(first="0s"), SlowDown(after=True), "often"):
+        with pytest.raises(ConfigError, match="slow_down"):
+            declared(wrong)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from stepwell import Stepwell, sync
 from stepwell.client import asynchronous, blocking
 from stepwell.errors import ApiError, ConfigError, Conflict, NotFound
+from stepwell.model.failure import Failure
+from stepwell.model.retry import RetryPolicy
+from stepwell.model.slowing import SlowDownRule
 from stepwell.model.task import QueueDeclaration, TaskDeclaration
-from stepwell.protocol.frames import Room, StartAttempt
+from stepwell.protocol.frames import Finish, Room, StartAttempt
 from tests.server.scripted import ScriptedWorker
 from tests.server.tenants import Tenant
 
@@ -79,6 +82,25 @@ async def test_a_bumped_run_is_the_next_and_one_that_is_not_queued_is_refused(te
             bumped = await asyncio.to_thread(blocking_client.runs.bump, last.id)
         assert (bumped.id, bumped.state) == (last.id, "queued")
         assert [(await worker.start()).run_id for _ in range(2)] == [last.id, first.id]
+
+
+async def test_a_task_that_keeps_failing_is_shown_as_slowed_and_resumed_it_starts_again(
+    tenant: Tenant, client: Stepwell
+) -> None:
+    once, rule = RetryPolicy(max_attempts=1), SlowDownRule(2, 3600.0, 3600.0)
+    async with ScriptedWorker(tenant.url, tenant.key, TaskDeclaration("frail", retry=once, slow_down=rule)) as worker:
+        for _ in range(2):
+            await client.trigger("frail")
+            attempt = await worker.start()
+            await worker.request(Finish(attempt.run_id, attempt.epoch, failure=Failure("error", "down")))
+        waiting = await client.trigger("frail")
+        [shown] = await client.tasks()
+        assert shown.slowed_until is not None
+        assert (shown.failed_in_row, shown.slowed_until > datetime.now(UTC) + timedelta(minutes=50)) == (2, True)
+        assert await waiting.status() == "queued"
+        await client.queues.resume_task("frail")
+        assert (await worker.start()).run_id == waiting.id
+        assert (await client.tasks())[0].slowed_until is None
 
 
 async def test_the_npm_client_s_ways_to_name_a_queue(tenant: Tenant) -> None:

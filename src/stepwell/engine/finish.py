@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stepwell.codec.payload import LARGEST
-from stepwell.engine import permits
+from stepwell.engine import permits, slowing
 from stepwell.engine.cancel import conclude, note_undoing
 from stepwell.engine.fence import split
 from stepwell.engine.release import release_in
@@ -76,8 +76,10 @@ async def _complete(db: Database, worker_id: str, usual: Mapping[str, Finish]) -
         (run_id, frame.epoch, frame.output, frame.output_type if frame.output is not None else None)
         for run_id, frame in sorted(usual.items())
     ]
-    done, freed = await run.complete(db, "finish_alone", worker_id, endings)
+    done, freed, recovered = await run.complete(db, "finish_alone", worker_id, endings)
     event.announce(db, ready=freed, runs=done)
+    if recovered:
+        await slowing.note_successes(db, recovered)
     return {(run_id, usual[run_id].epoch) for run_id in done}
 
 
@@ -89,7 +91,7 @@ def _is_usual(frame: Finish) -> bool:
 async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> list[StepwellError | None]:
     """Whatever it is: with a failure, with somebody who waits for the run, sent again, or without a lease."""
 
-    async def body(tx: Tx) -> tuple[list[StepwellError | None], list[Finish]]:
+    async def body(tx: Tx) -> tuple[list[StepwellError | None], list[Finish], list[Decision]]:
         states = await run.lock_family(tx, [frame.run_id for frame in frames])
         holding, answers = split(frames, states, worker_id, "finish")
         answers = [_forgive(frame, states, answer) for frame, answer in zip(frames, answers, strict=True)]
@@ -105,9 +107,14 @@ async def _finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> lis
         for each in others:
             if each.status == "failed" and each.after is None:
                 await note_undoing(tx, holding[each.state.id][0], _left_by(each))
-        return answers, [holding[run_id][0] for run_id in sorted(canceled)]
+        return answers, [holding[run_id][0] for run_id in sorted(canceled)], others
 
-    answers, canceled = await db.transact("finish", body)
+    answers, canceled, ended = await db.transact("finish", body)
+    await slowing.note_ends(
+        db,
+        failed=[_attempt(each) for each in ended if each.status == "failed"],
+        completed=[_attempt(each) for each in ended if each.status == "completed"],
+    )
     for frame in canceled:  # each with its own children, in the house order
         refusal = await conclude(db, worker_id, frame)
         answers = [refusal if each is frame else answer for each, answer in zip(frames, answers, strict=True)]
@@ -118,6 +125,10 @@ def _is_unheard(frame: Finish, state: RunState) -> bool:
     """It was asked to end as canceled when its code had returned already, or nearly so. It goes on where it was, which
     is its end, and is told: what it did is undone then, and its hook is called."""
     return state.cancel_grace is not None and frame.failure is None and not frame.canceled
+
+
+def _attempt(each: Decision) -> slowing.Attempt:
+    return each.state.environment_id, each.state.task_id, each.state.id
 
 
 def _forgive(frame: Finish, states: Mapping[str, RunState], answer: StepwellError | None) -> StepwellError | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from stepwell.model.concurrency import Candidate, QueueState, choose
 from stepwell.model.rate import Meter, Rate, opens_at, use
-from stepwell.storage import ready, slot
+from stepwell.storage import ready, slot, task
 from stepwell.storage.database import Tx
 from stepwell.storage.ready import Share
 from stepwell.storage.slot import Charges, Key, Offer, Sight
@@ -39,6 +39,11 @@ class _Scene:
         return self.offer.states
 
     @property
+    def slowed(self) -> set[str]:
+        """Tasks that start one run at a time."""
+        return {each.task_id for each in self.offer.pairs if each.slowed_for is not None}
+
+    @property
     def rated(self) -> list[QueueState]:
         return [each for each in self.states.values() if each.limits.rate or each.limits.rate_per_key]
 
@@ -53,11 +58,14 @@ async def claim_within(
         return share, None
     scene = await _see(tx, environment_id, offer, limit)
     before = {name: dict(state.meters) for name, state in scene.states.items()}
-    chosen = choose(scene.sight.runs, scene.states, scene.task_room, scene.room)
+    chosen = choose(_one_of_slowed(scene), scene.states, scene.task_room, scene.room)
     if chosen:
         share = await ready.claim_chosen(tx, environment_id, [run.run_id for run in chosen], worker_id, lease_seconds)
     leased = {run.id for run in share.claimed}
     taken = [run for run in chosen if run.run_id in leased]
+    probes = [(run.task_id, run.run_id) for run in taken if not run.resumed and run.task_id in scene.slowed]
+    if probes:
+        await task.probe(tx, environment_id, probes)
     used = _use(scene, taken, before, share.claimed_at)
     charges = _charges(scene, taken, used)
     removed = await slot.charge(tx, environment_id, charges) if charges else 0
@@ -100,6 +108,17 @@ def _count(offer: Offer, sight: Sight) -> dict[str, float]:
             if key is not None:
                 state.held_by_key[key] = state.held_by_key.get(key, 0) + amount
     return task_room
+
+
+def _one_of_slowed(scene: _Scene) -> list[Candidate]:
+    """Without all but the first of those runs that a slowed task would start."""
+    slowed, first = scene.slowed, dict[str, Candidate]()
+    if not slowed:
+        return scene.sight.runs
+    for run in sorted(scene.sight.runs, key=lambda run: run.order):
+        if not run.resumed:
+            first.setdefault(run.task_id, run)
+    return [run for run in scene.sight.runs if run.resumed or run.task_id not in slowed or first[run.task_id] is run]
 
 
 def _more(scene: _Scene) -> bool:
@@ -152,7 +171,7 @@ def _charges(scene: _Scene, taken: Sequence[Candidate], used: Used) -> Charges:
 
 
 def _again(scene: _Scene, charges: Charges) -> float | None:
-    """In how many seconds a rate lets something through again."""
+    """In how many seconds a rate lets something through again, or a slowed task starts its next run."""
     opening = [until for _, until in charges.keys.values() if until is not None]
     if scene.sight.opens_at is not None:
         opening.append(scene.sight.opens_at)
@@ -161,4 +180,6 @@ def _again(scene: _Scene, charges: Charges) -> float | None:
         if rate is not None and (state.name in scene.closed or not state.starts()):
             opening.append(opens_at(rate, state.meters.get("", Meter()), state.now))
     now = max((state.now for state in scene.rated), default=scene.sight.now)
+    slowed = [each.slowed_for for each in scene.offer.pairs if each.slowed_for is not None]
+    opening += [now + left for left in slowed if left > 0]
     return max(0.0, min(opening) - now) if opening else None

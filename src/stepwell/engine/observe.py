@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 
 from stepwell.codec.body import Body, unpack
 from stepwell.engine.cancel import run_not_found
@@ -14,7 +13,7 @@ from stepwell.model.event import Event
 from stepwell.model.log import LogLine
 from stepwell.model.queue import Queue
 from stepwell.model.run import Run, RunDetail, RunFilter, RunOutcome, RunPage
-from stepwell.model.task import TaskDeclaration
+from stepwell.model.task import TaskState
 from stepwell.model.worker import Worker
 from stepwell.storage import admission, attempt, checkpoint, event, log, queue, run, run_reading, task, wait, worker
 from stepwell.storage.database import Database, Tx
@@ -190,8 +189,8 @@ async def queues(db: Database, environment_id: str) -> list[Queue]:
         return await queue.page(tx, environment_id, 1_000_000, 0)
 
 
-async def tasks(db: Database, environment_id: str) -> list[tuple[TaskDeclaration, datetime]]:
-    """All tasks as their newest worker declared them, and when that last changed."""
+async def tasks(db: Database, environment_id: str) -> list[TaskState]:
+    """All tasks as their newest worker declared them, and what is so of them now."""
     async with db.read("tasks") as tx:
         return await task.every(tx, environment_id)
 

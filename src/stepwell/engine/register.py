@@ -9,6 +9,7 @@ from stepwell.engine.admit import check_word
 from stepwell.engine.release import release_in
 from stepwell.errors import ApiError, Conflict, NotFound
 from stepwell.model.queue import QueueKind, QueueLimits
+from stepwell.model.slowing import fault_of as slowing_fault
 from stepwell.model.task import Manifest
 from stepwell.model.worker import Registered
 from stepwell.protocol.frames import Hello, Release
@@ -89,6 +90,7 @@ def _queues(manifest: Manifest) -> dict[str, tuple[QueueKind, QueueLimits]]:
             _check(f"queue {declared.name[:80]!r}", f"declared twice: as {known} and as {declared.limits}")
     for each in manifest.tasks:
         _check(f"task {each.id[:80]!r}", QueueLimits(each.concurrency).problem())
+        _check(f"task {each.id[:80]!r}: slow_down", each.slow_down and slowing_fault(each.slow_down))
         queues.setdefault(f"task/{each.id}", ("task", QueueLimits()))
     return queues
 

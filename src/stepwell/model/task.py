@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from stepwell.model.admission import Admission
@@ -12,6 +13,7 @@ from stepwell.model.queue import QueueLimits
 from stepwell.model.rate import Rate
 from stepwell.model.retry import RetryPolicy
 from stepwell.model.schedule import ScheduleDeclaration
+from stepwell.model.slowing import SlowDownRule
 
 Isolation = Literal["process", "shared"]
 Durability = Literal["strict", "relaxed"]
@@ -48,6 +50,7 @@ class TaskDeclaration:
     the server says. memory: bytes an executor may use. warm: an executor may serve another run afterwards.
     payload_schema: JSON Schema of the payload, for callers in any language; None accepts everything.
     source: "file.py:12", where it is declared. bounded: its queue has a greatest length; noted when it is registered.
+    slow_down: how it is slowed when it keeps failing; None: it is not.
     """
 
     id: str
@@ -71,10 +74,23 @@ class TaskDeclaration:
     cancel_on: tuple[CancelOn, ...] = ()
     admission: Admission | None = None
     bounded: bool = False
+    slow_down: SlowDownRule | None = None
 
     @property
     def queue_name(self) -> str:
         return self.queue or f"task/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A declaration with its schema, when it last changed, and what is so at the moment. slowed_until: one run at a
+    time starts, the next one then; None: it is not slowed."""
+
+    declaration: TaskDeclaration
+    updated_at: datetime
+    paused: bool
+    failed_in_row: int
+    slowed_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

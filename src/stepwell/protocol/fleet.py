@@ -11,7 +11,10 @@ from stepwell.protocol.wire import Wire
 
 
 class TaskView(Wire, frozen=True, kw_only=True):
-    """A task as its latest worker declared it. max_duration and ttl are seconds."""
+    """A task as its latest worker declared it. max_duration and ttl are seconds.
+
+    failedInRow: attempts, if the task is slowed by them. slowedUntil: one run at a time starts, the next one then.
+    """
 
     id: str
     queue: str
@@ -26,6 +29,9 @@ class TaskView(Wire, frozen=True, kw_only=True):
     ttl: float | None = None
     tags: list[str] = msgspec.field(default_factory=list[str])
     payload_schema: dict[str, Any] | None = None
+    paused: bool = False
+    failed_in_row: int = 0
+    slowed_until: datetime | None = None
 
 
 class Tasks(Wire, frozen=True, kw_only=True):

@@ -15,12 +15,14 @@ from stepwell.model.admission import Admission, SingletonMode
 from stepwell.model.cancel_on import CancelOn
 from stepwell.model.message import EventTrigger
 from stepwell.model.retry import Retry
+from stepwell.model.slowing import SlowDownRule
 from stepwell.model.task import DEFAULT_MEMORY, Durability, Isolation
 from stepwell.sdk.batching import with_batch
 from stepwell.sdk.events import Trigger, cancels_of, triggers_of
 from stepwell.sdk.memory import memory_bytes
 from stepwell.sdk.queues import Queue, checked_concurrency
 from stepwell.sdk.schedules import Schedule, schedules_of
+from stepwell.sdk.slowing import SlowDown, slow_down_of
 from stepwell.sdk.wrong_use import source_of
 
 Hook: TypeAlias = Callable[..., Any]
@@ -57,6 +59,7 @@ class TaskOptions(TypedDict, total=False):
     debounce: Debounce
     singleton: Singleton | SingletonMode
     throttle: Throttle
+    slow_down: SlowDown | bool
 
 
 class BatchOptions(TaskOptions, total=False):
@@ -91,6 +94,7 @@ class TaskSettings:
     triggers: tuple[EventTrigger, ...]
     cancel_on: tuple[CancelOn, ...]
     admission: Admission | None
+    slow_down: SlowDownRule | None
 
 
 def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> TaskSettings:
@@ -122,6 +126,7 @@ def task_settings(function: Callable[..., Any], options: Mapping[str, Any]) -> T
         triggers=triggers_of(owner, given.get("on")),
         cancel_on=cancels_of(owner, given.get("cancel_on")),
         admission=with_batch(owner, function, options, admission_of(owner, options)),
+        slow_down=slow_down_of(owner, given.get("slow_down")),
     )
 
 

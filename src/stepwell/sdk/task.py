@@ -67,6 +67,7 @@ class Task(Triggers[P, R]):
         self.triggers = settings.triggers
         self.cancel_on = settings.cancel_on
         self.admission = settings.admission
+        self.slow_down = settings.slow_down
         self.on_start = settings.on_start
         self.on_success = settings.on_success
         self.on_failure = settings.on_failure
@@ -133,6 +134,7 @@ class Task(Triggers[P, R]):
             on=self.triggers,
             cancel_on=self._cancel_on(schema),
             admission=self.admission,
+            slow_down=self.slow_down,
         )
 
     def _cancel_on(self, schema: Mapping[str, Any]) -> tuple[CancelOn, ...]:
@@ -289,7 +291,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     each such event starts a run, with the event's data as its payload. cancel_on: `event(...)` or several: such an
     event cancels each run that has not ended; in its match `payload("order")` is a field of the run's own. unique,
     debounce, singleton, throttle: `Unique(...)` and so on, which of its triggers make a run. batch: `Batch(...)`, the
-    function takes a list of what many triggers gave, and returns the list of their results.
+    function takes a list of what many triggers gave, and returns the list of their results. slow_down: `SlowDown(...)`,
+    or True: when it keeps failing it starts one run at a time, at growing distances, until one succeeds.
 
     Raises:
         ConfigError: it is not on a function, an option is unknown or its value is none, or the id is taken.

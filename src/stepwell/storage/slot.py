@@ -19,12 +19,14 @@ _sql = statements.load("slot")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A queue and a task that have something to claim. laned: with concurrency keys. most: the task's limit."""
+    """A queue and a task that have something to claim. laned: with concurrency keys. most: the task's limit.
+    slowed_for: the task starts one run at a time, the next one in so many seconds; None: it is not slowed."""
 
     queue: str
     task_id: str
     laned: bool
     most: int | None
+    slowed_for: float | None = None
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ async def lock(tx: Tx, environment_id: str, task_ids: Sequence[str]) -> Offer:
     offer = Offer()
     for row in await tx.fetch(_sql.lock, environment_id, list(task_ids)):
         name = row["queue"]
-        offer.pairs.append(Pair(name, row["task_id"], row["laned"], row["of_task"]))
+        offer.pairs.append(Pair(name, row["task_id"], row["laned"], row["of_task"], row["slowed_for"]))
         if row["everywhere"] is not None:
             offer.everywhere = row["everywhere"], row["burst_factor"]
         if name in offer.states:
@@ -128,9 +130,9 @@ async def charge(tx: Tx, environment_id: str, charges: Charges) -> int:
 
 
 def _starts(offer: Offer, pair: Pair) -> bool:
-    """Whether new runs of its queue may start, by a meter that may be a little old: if they may since, somebody looks
+    """Whether new runs of it may start, by a meter that may be a little old: if they may since, somebody looks
     again at that moment."""
-    return offer.states[pair.queue].starts() > 0
+    return offer.states[pair.queue].starts() > 0 and (pair.slowed_for or 0.0) <= 0.0
 
 
 def _note(sight: Sight, row: asyncpg.Record) -> None:

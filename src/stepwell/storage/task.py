@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from stepwell.model.task import TaskDeclaration
+from stepwell.model.task import TaskDeclaration, TaskState
 from stepwell.storage import statements
 from stepwell.storage.columns import storable_tree, transposed
 from stepwell.storage.database import Tx
@@ -65,15 +65,33 @@ async def schemas(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, 
     return {row["schema_digest"]: msgspec.json.decode(row["payload_schema"]) for row in rows}
 
 
-async def every(tx: Tx, environment_id: str) -> list[tuple[TaskDeclaration, datetime]]:
-    """All tasks with their schemas, and when each last changed."""
-    found: list[tuple[TaskDeclaration, datetime]] = []
+async def every(tx: Tx, environment_id: str) -> list[TaskState]:
+    """All tasks by id."""
+    found: list[TaskState] = []
     for row in await tx.fetch(_sql.all, environment_id):
         declaration = msgspec.json.decode(row["declaration"], type=TaskDeclaration)
         schema = msgspec.json.decode(row["payload_schema"]) if row["payload_schema"] else None
-        found.append((replace(declaration, payload_schema=schema), row["updated_at"]))
+        declared = replace(declaration, payload_schema=schema)
+        state = (row["updated_at"], row["paused"], row["failed_in_row"], row["slowed_until"])
+        found.append(TaskState(declared, *state))
     return found
 
 
 async def ids(tx: Tx, environment_id: str) -> list[str]:
     return [row["id"] for row in await tx.fetch(_sql.ids, environment_id)]
+
+
+async def failed(tx: Tx, environment_id: str, rows: Sequence[tuple[str, str, int, float, float]]) -> None:
+    """Count failed attempts, given as (task, run, after how many it is slowed, first distance, longest)."""
+    await tx.execute(_sql.failed, environment_id, *transposed(rows, 5))
+
+
+async def recovered(tx: Tx, environment_id: str, ids: Sequence[str]) -> bool:
+    """Forget the failures of tasks; whether one of them was slowed."""
+    rows = await tx.fetch(_sql.recovered, environment_id, list(ids))
+    return any(row["slowed"] for row in rows)
+
+
+async def probe(tx: Tx, environment_id: str, started: Sequence[tuple[str, str]]) -> None:
+    """Note which runs of slowed tasks started, given as (task, run)."""
+    await tx.execute(_sql.probe, environment_id, *transposed(started, 2))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from stepwell.engine import batches, idempotency, observe
 from stepwell.errors import ApiError
-from stepwell.model.task import TaskDeclaration
+from stepwell.model.task import TaskState
 from stepwell.protocol import operations
 from stepwell.protocol.fleet import Tasks, TaskView
 from stepwell.protocol.triggering import BatchItem, BatchRun, BatchTriggered, Triggered
@@ -59,10 +57,11 @@ async def reset_key(call: Call) -> Id:
 
 async def list_tasks(call: Call) -> Tasks:
     found = await observe.tasks(call.backend.db, call.environment_id)
-    return Tasks(data=[_view(task, updated_at) for task, updated_at in found])
+    return Tasks(data=[_view(each) for each in found])
 
 
-def _view(task: TaskDeclaration, updated_at: datetime) -> TaskView:
+def _view(state: TaskState) -> TaskView:
+    task = state.declaration
     return TaskView(
         id=task.id,
         queue=task.queue_name,
@@ -71,12 +70,15 @@ def _view(task: TaskDeclaration, updated_at: datetime) -> TaskView:
         max_attempts=task.retry.max_attempts,
         memory=task.memory,
         priority=task.priority,
-        updated_at=updated_at,
+        updated_at=state.updated_at,
         description=task.description,
         max_duration=task.max_duration,
         ttl=task.ttl,
         tags=list(task.tags),
         payload_schema=task.payload_schema,
+        paused=state.paused,
+        failed_in_row=state.failed_in_row,
+        slowed_until=state.slowed_until,
     )
 
 

@@ -66,6 +66,10 @@ CREATE TABLE task (
     concurrency_limit  integer CHECK (concurrency_limit > 0),            -- over all queues, as declared
     concurrency_override integer CHECK (concurrency_override >= 0),      -- as set at runtime, in its place
     paused             boolean NOT NULL DEFAULT false,
+    failed_in_row      integer NOT NULL DEFAULT 0,                       -- attempts, if it wants to be slowed by them
+    slowed_until       timestamptz,                                      -- it is slowed: then one run may start
+    slow_gap           double precision,                                 -- seconds between two starts
+    probe_id           text,                                             -- the run that started last
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment_id, id),
@@ -266,7 +270,8 @@ SELECT environment.id AS environment_id, queue.name AS queue, task.id AS task_id
        task.updated_at AS declared_at,
        NOT (environment.paused OR queue.paused OR task.paused) AS open,
        environment.concurrency_limit IS NOT NULL OR queue.limited
-           OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL AS limited,
+           OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL
+           OR task.slowed_until IS NOT NULL AS limited,
        coalesce((SELECT count(*) FROM lease WHERE lease.environment_id = environment.id
                                               AND environment.concurrency_limit IS NOT NULL)
                     >= floor(environment.concurrency_limit * environment.burst_factor), false)

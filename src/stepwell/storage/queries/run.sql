@@ -284,8 +284,9 @@ RETURNING run.id
 -- name: complete
 -- The usual end, as a transaction by itself: executing -> completed, with all that goes with it, for runs without a
 -- parent, for whom nobody waits, and that nobody canceled. Locks them in the order of the arrays, which is that of their
--- ids. A lease is ended only under its run's lock, so the one that is read here is still there. Returns the runs that it ended; others are as they
--- were; and the environments in which a slot came free that somebody may wait for. $1 worker; arrays: $2 run, $3 epoch,
+-- ids. A lease is ended only under its run's lock, so the one that is read here is still there. Returns the runs that it
+-- ended; others are as they were; the environments in which a slot came free that somebody may wait for; and the tasks of
+-- which attempts had failed before, with their environments. $1 worker; arrays: $2 run, $3 epoch,
 -- $4 output, $5 its type.
 WITH done AS (
     UPDATE run SET status = 'completed', output = f.output, output_type = f.output_type, worker_id = NULL,
@@ -314,7 +315,10 @@ SELECT id, ARRAY(
     JOIN environment ON environment.id = slot.environment_id
     JOIN task ON task.environment_id = slot.environment_id AND task.id = slot.task_id
     WHERE queue.limited OR environment.concurrency_limit IS NOT NULL
-       OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL) AS freed
+       OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL) AS freed,
+    (SELECT array_agg(ARRAY[task.environment_id, task.id]) FROM (SELECT DISTINCT environment_id, task_id FROM done) AS mine
+     JOIN task ON task.environment_id = mine.environment_id AND task.id = mine.task_id
+     WHERE task.failed_in_row > 0) AS recovered
 FROM done
 
 -- name: cancel

@@ -1,6 +1,6 @@
 -- name: lock
 -- What there is to claim for these tasks, with all that limits it, locked in the house order: the environment, if it has a
--- limit; queues that are limited or have lanes, by name; limited tasks, by id. Whoever waited for a lock is given the rows as
+-- limit; queues that are limited or have lanes, by name; limited and slowed tasks, by id. Whoever waited for a lock is given the rows as
 -- they are then; the meters are as they were before. It also opens lanes whose keys' rates let something through again.
 -- $1 environment, $2 tasks.
 WITH RECURSIVE keyless AS (
@@ -36,8 +36,9 @@ WITH RECURSIVE keyless AS (
       AND (limited OR name = ANY(ARRAY(SELECT queue FROM pair WHERE laned)))
     ORDER BY name FOR NO KEY UPDATE
 ), locked_task AS MATERIALIZED (
-    SELECT id, coalesce(concurrency_override, concurrency_limit) AS concurrency FROM task
-    WHERE environment_id = $1 AND coalesce(concurrency_override, concurrency_limit) IS NOT NULL
+    SELECT id, coalesce(concurrency_override, concurrency_limit) AS concurrency, slowed_until FROM task
+    WHERE environment_id = $1
+      AND (coalesce(concurrency_override, concurrency_limit) IS NOT NULL OR slowed_until IS NOT NULL)
       AND id = ANY(ARRAY(SELECT task_id FROM pair WHERE (SELECT count(*) FROM locked_queue) >= 0))
     ORDER BY id FOR NO KEY UPDATE
 ), opened AS (
@@ -45,7 +46,8 @@ WITH RECURSIVE keyless AS (
     WHERE environment_id = $1 AND queue = ANY(ARRAY(SELECT name FROM locked_queue)) AND parked_until <= statement_timestamp()
 )
 SELECT pair.queue, pair.task_id, pair.laned, everywhere.concurrency_limit AS everywhere, everywhere.burst_factor,
-       locked_task.concurrency AS of_task, locked_queue.*, meter.lacking, meter.at, meter.moments, meter.amounts,
+       locked_task.concurrency AS of_task,
+       extract(epoch FROM locked_task.slowed_until - clock_timestamp())::double precision AS slowed_for, locked_queue.*, meter.lacking, meter.at, meter.moments, meter.amounts,
        extract(epoch FROM clock_timestamp())::double precision AS now
 FROM pair
 LEFT JOIN everywhere ON true
