@@ -317,7 +317,7 @@ SELECT id, ARRAY(
     WHERE queue.limited OR environment.concurrency_limit IS NOT NULL
        OR coalesce(task.concurrency_override, task.concurrency_limit) IS NOT NULL) AS freed,
     (SELECT array_agg(ARRAY[task.environment_id, task.id]) FROM (SELECT DISTINCT environment_id, task_id FROM done) AS mine
-     JOIN task ON task.environment_id = mine.environment_id AND task.id = mine.task_id
+     JOIN task ON task.environment_id = ANY(ARRAY[mine.environment_id]) AND task.id = ANY(ARRAY[mine.task_id])
      WHERE task.failed_in_row > 0) AS recovered
 FROM done
 
