@@ -800,6 +800,14 @@ READY = Operation(
     response=fleet.Health,
     access="anyone",
 )
+METRICS = Operation(
+    name="metrics",
+    method="GET",
+    path="/metrics",
+    summary="What waits in each queue and for how long, in the text format of Prometheus.",
+    response=None,
+    response_type="text/plain",
+)
 OPENAPI = Operation(
     name="openapi",
     method="GET",
@@ -885,6 +893,7 @@ OPERATIONS: tuple[Operation, ...] = (
     WORKER,
     HEALTH,
     READY,
+    METRICS,
     OPENAPI,
 )
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}

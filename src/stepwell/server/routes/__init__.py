@@ -13,6 +13,7 @@ from stepwell.server.routes import (
     health,
     history,
     messages,
+    metrics,
     public_tokens,
     queues,
     runs,
@@ -26,6 +27,7 @@ from stepwell.server.routing import Handler
 
 HANDLERS: Mapping[Operation, Handler] = {
     **health.HANDLERS,
+    **metrics.HANDLERS,
     **tasks.HANDLERS,
     **batches.HANDLERS,
     **runs.HANDLERS,
