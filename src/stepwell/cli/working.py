@@ -19,6 +19,9 @@ def work(
 
     beside_dev: `stepwell dev` shows the log, with times of its own, and starts the server at the same moment.
     """
+    from stepwell.worker import early
+
+    begun = early.begin(settings)  # before the worker is imported: its fork server has as much to import
     from stepwell.worker.main import ImportFailed, run
 
     handler = logging.StreamHandler(sys.stderr)
@@ -36,7 +39,7 @@ def work(
             ready(manifest)
 
     try:
-        run(settings, when_ready=connected)
+        run(settings, when_ready=connected, begun=begun)
     except ImportFailed as failed:
         if failed.traceback:
             sys.stderr.write(failed.traceback.rstrip() + "\n")

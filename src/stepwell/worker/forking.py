@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 from contextlib import suppress
 from typing import TypeVar
 
@@ -16,13 +15,12 @@ from stepwell.errors import ConfigError, StepwellError
 from stepwell.model.task import Isolation, Manifest
 from stepwell.protocol import forking
 from stepwell.protocol.framing import Unframer, framed
-from stepwell.worker.environment import scrubbed
+from stepwell.worker.early import ForkServerProcess, start_fork_server
 from stepwell.worker.limits import Limits
 from stepwell.worker.presence import Presence
 from stepwell.worker.process import Executor, Owner
 from stepwell.worker.settings import WorkerSettings
 
-_MODULE = "stepwell.executor.forkserver"  # by name only: nothing of it is imported here
 _CLOSE_SECONDS = 3.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0
 T = TypeVar("T")
@@ -42,8 +40,16 @@ class ImportFailed(ConfigError):
 class ForkServer:
     """Its executors die when it does, and it dies when this process does."""
 
-    def __init__(self, settings: WorkerSettings, owner: Owner, limits: Limits, presence: Presence) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        owner: Owner,
+        limits: Limits,
+        presence: Presence,
+        begun: ForkServerProcess | None = None,
+    ) -> None:
         self._settings = settings
+        self._begun = begun  # it was started before this could be
         self._presence = presence
         self._owner = owner
         self._limits = limits
@@ -68,29 +74,14 @@ class ForkServer:
         return [executor for executor in self._executors.values() if executor.alive]
 
     def launch(self) -> None:
-        """Start the process; it begins to import the modules."""
-        mine, theirs = socket.socketpair()
+        """Start the process, unless that has happened; it begins to import the modules."""
+        begun, self._begun = self._begun, None
+        started = begun or start_fork_server(self._settings, self._presence)
         loop = asyncio.get_running_loop()
-        settings = self._settings
-        environment = dict(os.environ) if settings.environment is None else settings.environment
-        # -P: what lies in the working directory must not take the place of a module of ours or of the library.
-        lock = self._presence.descriptor
-        given = [theirs.fileno(), os.getpid(), -1 if lock is None else lock]
-        command = [sys.executable, "-P", "-m", _MODULE, *map(str, given), *settings.modules]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                env=scrubbed(environment, [settings.api_key]) | {"PYTHONHASHSEED": "0"},
-                cwd=settings.directory,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *([] if lock is None else [lock])),
-                start_new_session=True,
-            )
-        mine.setblocking(False)
-        self._socket = mine
+        self._process, self._socket = started.process, started.socket
         self._unframer = Unframer()
         self._loaded = loop.create_future()
-        loop.add_reader(mine, self._readable)
+        loop.add_reader(self._socket, self._readable)
 
     async def loaded(self) -> Manifest:
         """What the modules declare, once they are imported.

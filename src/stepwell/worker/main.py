@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -23,6 +21,7 @@ from stepwell.worker.companions import Companions
 from stepwell.worker.connection import Connection
 from stepwell.worker.dispatcher import Dispatcher
 from stepwell.worker.drain import drain
+from stepwell.worker.early import Beginning, hide_environment
 from stepwell.worker.endings import Ending
 from stepwell.worker.forking import ForkServer, ImportFailed
 from stepwell.worker.heartbeat import HeartbeatThreads
@@ -36,7 +35,6 @@ from stepwell.worker.staff import Staff
 
 __all__ = ["ImportFailed", "Worker", "WorkerSettings", "run"]
 
-_PR_SET_DUMPABLE = 4
 _log = logging.getLogger("stepwell.worker")
 
 
@@ -46,9 +44,15 @@ class Worker:
     when_ready: called with the manifest then, for whoever is outside of this event loop.
     """
 
-    def __init__(self, settings: WorkerSettings, *, when_ready: Callable[[Manifest], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        when_ready: Callable[[Manifest], None] | None = None,
+        begun: Beginning | None = None,
+    ) -> None:
         self.settings = settings
-        self.id = new_id("worker")
+        self.id = begun.worker_id if begun is not None else new_id("worker")
         self.manifest = Manifest()
         self.ready = asyncio.Event()
         self._when_ready = when_ready
@@ -63,8 +67,11 @@ class Worker:
         self._outbox = Outbox(self._connection.send)
         self._dispatcher = Dispatcher(settings, self._outbox, self._leases, self._connection.send, companions)
         limits = Limits(settings.control_groups, settings.max_processes)
-        self._presence = Presence(settings.state_dir, self.id, settings.url, settings.api_key)
-        self._forks = ForkServer(settings, self, limits, self._presence)
+        if begun is None:
+            self._presence = Presence(settings.state_dir, self.id, settings.url, settings.api_key)
+        else:
+            self._presence = begun.presence
+        self._forks = ForkServer(settings, self, limits, self._presence, begun and begun.fork_server)
         self._staff = Staff(settings, self._forks, limits)
         self._dispatcher.staff = self._staff
         self._heartbeat = HeartbeatThreads(
@@ -84,7 +91,8 @@ class Worker:
             ImportFailed: the modules cannot be imported. Unauthorized: the server does not know the key. ConfigError:
                 it refuses what the modules declare.
         """
-        self._presence.enter()
+        if self._presence.descriptor is None:
+            self._presence.enter()
         try:
             self._forks.launch()
             self._connection.prepare()
@@ -206,15 +214,25 @@ class Worker:
             task.cancel()
 
 
-def run(settings: WorkerSettings, *, when_ready: Callable[[Manifest], None] | None = None) -> None:
-    """A worker process: SIGTERM and SIGINT stop it gently, the second one in a hurry. Raises as `Worker.run` does."""
-    _hide_environment()
+def run(
+    settings: WorkerSettings,
+    *,
+    when_ready: Callable[[Manifest], None] | None = None,
+    begun: Beginning | None = None,
+) -> None:
+    """A worker process: SIGTERM and SIGINT stop it gently, the second one in a hurry. Raises as `Worker.run` does.
+
+    begun: `early.begin(settings)`, of who has called that before this module was imported.
+    """
+    hide_environment()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, when_ready))
+        runner.run(_serve(settings, when_ready, begun))
 
 
-async def _serve(settings: WorkerSettings, when_ready: Callable[[Manifest], None] | None) -> None:
-    worker = Worker(settings, when_ready=when_ready)
+async def _serve(
+    settings: WorkerSettings, when_ready: Callable[[Manifest], None] | None, begun: Beginning | None
+) -> None:
+    worker = Worker(settings, when_ready=when_ready, begun=begun)
     with _signals(worker.stop):
         await worker.run()
 
@@ -230,12 +248,6 @@ def _signals(stop: Callable[[], None]) -> Generator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-def _hide_environment() -> None:
-    """Our environment has the API key. Of a process that may not be dumped, others of the same user cannot read it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
