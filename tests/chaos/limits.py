@@ -2,13 +2,17 @@
 
 Each claimer notes in a ledger outside the database when it begins a run and when it is about to end it, by the clock
 that all processes of a machine share. A killed one holds nothing from its death on. Nothing in the ledger may overlap
-by more than a limit.
+by more than a limit, and each limit has to have been reached, so that it was one.
 
-    python -m tests.chaos.limits DATABASE_URL [RUNS]
+    python -m tests.chaos.limits DATABASE_URL [RUNS] [--workers]
+
+Claimers call the engine, as a server does for its workers. With --workers they are a server and `stepwell worker`
+processes, whose executors write the ledger.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import random
@@ -17,18 +21,31 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Protocol
 
-from stepwell.engine import claim, environments, finish, register, rescue, trigger
+import psutil
+
+from stepwell.engine import claim, environments, finish, heartbeat, queues, register, rescue, trigger
 from stepwell.model.child import TriggerOptions
+from stepwell.model.queue import QueueLimits
 from stepwell.model.task import Manifest, QueueDeclaration, TaskDeclaration
 from stepwell.model.trigger import TriggerRequest
-from stepwell.protocol.frames import PROTOCOL_VERSION, Finish, Hello
-from stepwell.storage.database import Database, Tx
+from stepwell.protocol.frames import PROTOCOL_VERSION, Finish, Hello, StartAttempt
+from stepwell.storage.database import Database
+from tests.chaos import limited
+from tests.chaos.limited import note
+from tests.stack import Stack, WorkerProcess
 
-LEASE = 2.0
-KEYS = 12
+LEASE = 4.0
+KEYS = 8
+AT_ONCE = 6
+ROUNDS = 5
 MANIFEST = Manifest(
     tasks=(
         TaskDeclaration("keyed", queue="ten"),
@@ -36,103 +53,183 @@ MANIFEST = Manifest(
         TaskDeclaration("plain", queue="changing"),
     ),
     queues=(
-        QueueDeclaration("ten", concurrency=10, concurrency_per_key=1),
-        QueueDeclaration("keys", concurrency_per_key=2),
+        QueueDeclaration("ten", concurrency=10, concurrency_per_key=2),
+        QueueDeclaration("keys", concurrency_per_key=1),
         QueueDeclaration("changing", concurrency=1),
     ),
 )
 TASKS = [each.id for each in MANIFEST.tasks]
-ENVIRONMENT = 10
-CHANGES = (1, 2, 10)
+CHANGES = {"changing": (1, 2, 10), "environment": (10, 14)}
+FIRST = {"changing": 1, "environment": 10}
 
 
 # ── a claimer ────────────────────────────────────────────────────────────────
 
 
 async def work(url: str, environment_id: str, name: str, ledger: Path) -> None:
-    """Claim, begin, end, for ever."""
-    file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    """Claim, begin, end, for ever. A run lasts some rounds and not seconds: so limits bind on a slow machine too."""
+    held: list[tuple[StartAttempt, float, int]] = []  # when its claim was asked for, and its last round
     async with await Database.connect(url, max_size=2) as db:
         hello = Hello(name, name, os.getpid(), PROTOCOL_VERSION, "0.1", MANIFEST, [])
         await register.register_worker(db, environment_id, hello)
-        while True:
-            started = await claim.claim(db, environment_id, name, TASKS, 6, LEASE)
-            for run in started:
-                note(file, "begin", run.run_id)
-            await asyncio.sleep(random.uniform(0, 0.01))
-            for run in started:
-                note(file, "end", run.run_id)
-            if started:
-                await finish.finish(db, name, [Finish(run.run_id, run.epoch, output=b"1") for run in started])
-
-
-def note(file: int, what: str, run_id: str) -> None:
-    os.write(file, f"{time.monotonic()} {what} {run_id} {os.getpid()}\n".encode())
+        for number in count():
+            asked = time.monotonic()
+            if len(held) < AT_ONCE:
+                for run in await claim.claim(db, environment_id, name, TASKS, AT_ONCE - len(held), LEASE):
+                    note(ledger, "begin", run.run_id, name, asked)
+                    held.append((run, asked, number + random.randrange(1, ROUNDS)))
+            await asyncio.sleep(0.005)
+            over = [(run, since) for run, since, last in held if last <= number]
+            held = [each for each in held if each[2] > number]
+            for run, since in over:
+                note(ledger, "end", run.run_id, name, since)
+            if over:
+                await finish.finish(db, name, [Finish(run.run_id, run.epoch, output=b"1") for run, _ in over])
+            if number % 20 == 0:
+                await heartbeat.heartbeat(db, name, [(run.run_id, run.epoch) for run, *_ in held], LEASE)
 
 
 # ── the attack ───────────────────────────────────────────────────────────────
 
 
+class Claimers(Protocol):
+    """What is killed, and begun again under another name."""
+
+    def begin(self) -> None: ...
+
+    def kill(self) -> str:
+        """One of them, at random; its name, once nothing of it is left."""
+        ...
+
+    def end(self) -> None: ...
+
+
+class Processes:
+    """Claimers that call the engine."""
+
+    def __init__(self, url: str, ledger: Path, environment_id: str) -> None:
+        self._command = [sys.executable, "-m", "tests.chaos.limits", "claimer", url, environment_id, str(ledger)]
+        self._alive: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun = 0
+
+    def begin(self) -> None:
+        self._begun += 1
+        name = f"claimer-{self._begun}"
+        self._alive[name] = subprocess.Popen([*self._command, name])
+
+    def kill(self) -> str:
+        name = random.choice(list(self._alive))
+        process = self._alive.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return name
+
+    def end(self) -> None:
+        while self._alive:
+            self.kill()
+
+
+class Workers:
+    """`stepwell worker` processes of a server."""
+
+    def __init__(self, stack: Stack, ledger: Path) -> None:
+        self._stack = stack
+        self._ledger = ledger
+        self._alive: dict[str, WorkerProcess] = {}
+        self._begun = 0
+
+    def begin(self) -> None:
+        self._begun += 1
+        name = f"worker-{self._begun}"
+        environ = {limited.LEDGER: str(self._ledger), limited.NAME: name}
+        modules = (str(Path(limited.__file__)),)
+        settings = {"slots": AT_ONCE, "prefetch": 0, "drain_grace": 0}
+        self._alive[name] = WorkerProcess(self._stack.server.url, self._stack.key, modules, environ, **settings)
+        self._alive[name].start()
+
+    def kill(self) -> str:
+        name = random.choice(list(self._alive))
+        worker = self._alive.pop(name)
+        executors = [psutil.Process(pid) for pid in worker.executors() if psutil.pid_exists(pid)]
+        worker.kill()
+        psutil.wait_procs(executors, timeout=10)
+        return name
+
+    def end(self) -> None:
+        while self._alive:
+            self.kill()
+
+
 @dataclass
 class Attack:
-    """What was done, and what became of it."""
+    """What was done, and when."""
 
-    deaths: dict[int, float] = field(default_factory=dict[int, float])
-    changes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    deaths: dict[str, float] = field(default_factory=dict[str, float])
+    changes: list[tuple[float, str, int]] = field(default_factory=list[tuple[float, str, int]])
+
+    def limit(self, name: str, since: float, until: float) -> int:
+        """The largest that it was in this time."""
+        changes = [(when, limit) for when, of, limit in self.changes if of == name]
+        before = [limit for when, limit in changes if when < since][-1:] or [FIRST[name]]
+        return max(before + [limit for when, limit in changes if since <= when <= until])
 
 
-async def fill(db: Database, environment_id: str, runs: int) -> dict[str, tuple[str, str, str | None]]:
+Placed = dict[str, tuple[str, str, str | None]]
+
+
+async def fill(db: Database, environment_id: str, runs: int) -> Placed:
     """Trigger them; the queue, task and key of each."""
-    placed: dict[str, tuple[str, str, str | None]] = {}
-    queues = {each.id: each.queue_name for each in MANIFEST.tasks}
+    placed: Placed = {}
+    of_task = {each.id: each.queue_name for each in MANIFEST.tasks}
     for begun in range(0, runs, 1000):
         asked: list[TriggerRequest] = []
         for _ in range(min(1000, runs - begun)):
-            task = random.choice(TASKS)
+            [task] = random.choices(TASKS, (6, 2, 3))
             key = f"key-{random.randrange(KEYS)}" if task != "plain" else None
             asked.append(TriggerRequest(task, b"{}", options=TriggerOptions(concurrency_key=key)))
         for request, outcome in zip(asked, await trigger.trigger(db, environment_id, asked), strict=True):
             assert isinstance(outcome, trigger.Triggered), outcome
-            placed[outcome.run_id] = (queues[request.task_id], request.task_id, request.options.concurrency_key)
+            placed[outcome.run_id] = (of_task[request.task_id], request.task_id, request.options.concurrency_key)
     return placed
 
 
-async def attack(db: Database, environment_id: str, ledger: Path, claimers: int, seconds: float) -> Attack:
-    """Let claimers work until nothing is left, kill some, change a limit."""
+async def attack(
+    db: Database, environment_id: str, claimers: Claimers, runs: int, amount: int, kills: int, seconds: float
+) -> Attack:
+    """Let claimers work until nothing is left. On the way kill some, evenly over the runs, and change a limit."""
     done = Attack()
-    numbers = iter(range(10**6))
-    alive: list[subprocess.Popen[bytes]] = []
-
-    def begin() -> None:
-        command = [sys.executable, "-m", "tests.chaos.limits", "claimer", db.url, environment_id]
-        alive.append(subprocess.Popen([*command, f"claimer-{next(numbers)}", str(ledger)]))
-
-    async def change(limit: int) -> None:
-        async def body(tx: Tx) -> None:
-            await tx.execute("UPDATE queue SET concurrency_override = $1 WHERE name = 'changing'", limit)
-
-        done.changes.append((time.monotonic(), limit))
-        await db.transact("change", body)
-
     deadline = time.monotonic() + seconds
+    left = runs
     try:
-        for _ in range(claimers):
-            begin()
-        while await _left(db):
-            assert time.monotonic() < deadline, "it takes too long"
-            await asyncio.sleep(random.uniform(0.2, 0.8))
-            victim = alive.pop(random.randrange(len(alive)))
-            victim.send_signal(signal.SIGKILL)
-            victim.wait()
-            done.deaths[victim.pid] = time.monotonic()
-            begin()
-            await change(random.choice(CHANGES))
+        for _ in range(amount):
+            await asyncio.to_thread(claimers.begin)
+        while left:
+            assert time.monotonic() < deadline, f"it takes too long: {left} runs left"
+            await asyncio.sleep(random.uniform(0.05, 0.3))
             await rescue.rescue_expired(db)
+            left = await _left(db)
+            if runs - left < (len(done.deaths) + 1) * runs / (kills + 1):
+                continue
+            name = await asyncio.to_thread(claimers.kill)
+            done.deaths[name] = time.monotonic()
+            await asyncio.to_thread(claimers.begin)
+            await _change(db, environment_id, done)
     finally:
-        for process in alive:
-            process.kill()
-            process.wait()
+        await asyncio.to_thread(claimers.end)
     return done
+
+
+async def _change(db: Database, environment_id: str, done: Attack) -> None:
+    of = random.choice(list(CHANGES))
+    limit = random.choice(CHANGES[of])
+    began = time.monotonic()
+    if of == "environment":
+        await environments.set_limit(db, environment_id, limit)
+    else:
+        await queues.override(db, environment_id, of, QueueLimits(concurrency=limit))
+    committed = time.monotonic()
+    raised = limit > done.limit(of, began, began)
+    done.changes.append((began if raised else committed, of, limit))
 
 
 async def _left(db: Database) -> int:
@@ -143,71 +240,115 @@ async def _left(db: Database) -> int:
 # ── the judgement ────────────────────────────────────────────────────────────
 
 
-def judge(ledger: Path, placed: dict[str, tuple[str, str, str | None]], done: Attack) -> tuple[list[str], Counter[str]]:
-    """What overlapped by more than a limit, and the most that ever did."""
-    moments: list[tuple[float, int, str]] = []
-    open_: dict[tuple[str, int], float] = {}
-    for line in ledger.read_text().splitlines():
-        at, what, run_id, pid = line.split()
-        moments.append((float(at), 1 if what == "begin" else -1, run_id))
-        if what == "begin":
-            open_[run_id, int(pid)] = float(at)
-        else:
-            del open_[run_id, int(pid)]
-    moments += [(done.deaths[pid], -1, run_id) for run_id, pid in open_ if pid in done.deaths]
+@dataclass
+class Verdict:
+    """What overlapped by more than a limit; how often each limit was reached; how many claimers died."""
+
+    wrong: list[str] = field(default_factory=list[str])
+    reached: Counter[str] = field(default_factory=Counter[str])
+    deaths: int = 0
+
+
+def judge(ledger: Path, placed: Placed, done: Attack) -> Verdict:
+    """Every moment at which something began."""
+    verdict = Verdict(deaths=len(done.deaths))
     held: Counter[str] = Counter()
-    most: Counter[str] = Counter()
-    wrong: list[str] = []
-    for at, step, run_id in sorted(moments):
-        queue, task, key = placed[run_id]
-        limits = {"environment": ENVIRONMENT}
-        limits[queue] = {"ten": 10, "keys": 10**6}.get(queue) or _limit_at(done, at)
-        if key is not None:
-            limits[f"{queue}/{key}"] = 1 if queue == "ten" else 2
-        if task == "two-at-once":
-            limits[task] = 2
-        for name, limit in limits.items():
+    for at, step, run_id, asked in sorted(_moments(ledger, done)):
+        for name, limit in _limits(*placed[run_id], done, asked, at).items():
             held[name] += step
-            most[name] = max(most[name], held[name])
             if step > 0 and held[name] > limit:
-                wrong.append(f"{at:.3f}: {held[name]} in {name}, of which the limit is {limit}")
-    return wrong, most
+                verdict.wrong.append(f"{at:.3f}: {held[name]} in {name}, of which the limit is {limit}")
+            if step > 0 and held[name] == limit:
+                verdict.reached[f"{name.partition('/')[0]}{'/key' if '/' in name else ''} at {limit}"] += 1
+    return verdict
 
 
-def _limit_at(done: Attack, at: float) -> int:
-    """The largest limit that was in force in the second before, in which the claim must have been decided."""
-    before = [limit for when, limit in done.changes if when < at - 1.0][-1:] or [1]
-    return max(before + [limit for when, limit in done.changes if at - 1.0 <= when <= at])
+def _moments(ledger: Path, done: Attack) -> list[tuple[float, int, str, float]]:
+    moments: list[tuple[float, int, str, float]] = []
+    began: dict[tuple[str, str], float] = {}
+    for line in ledger.read_text().splitlines():
+        at, what, run_id, name, asked = line.split()
+        moments.append((float(at), 1 if what == "begin" else -1, run_id, float(asked)))
+        if what == "begin":
+            began[run_id, name] = float(at)
+        else:
+            del began[run_id, name]
+    return moments + [(done.deaths[name], -1, run_id, 0.0) for run_id, name in began if name in done.deaths]
 
 
-async def fire(db: Database, ledger: Path, runs: int, claimers: int = 8, seconds: float = 3600.0) -> Counter[str]:
-    """All of it. Raises AssertionError where a promise was broken."""
-    environment = await environments.ensure_environment(db, "dev")
+def _limits(queue: str, task: str, key: str | None, done: Attack, asked: float, at: float) -> dict[str, int]:
+    """What limits a run, as it was in the time in which its claim must have been decided."""
+    limits = {"environment": done.limit("environment", asked, at)}
+    if queue == "changing":
+        limits[queue] = done.limit("changing", asked, at)
+    if queue == "ten":
+        limits[queue] = 10
+    if task == "two-at-once":
+        limits[task] = 2
+    if key is not None:
+        limits[f"{queue}/{key}"] = 2 if queue == "ten" else 1
+    return limits
+
+
+async def fire(
+    db: Database,
+    ledger: Path,
+    runs: int,
+    claimers: Callable[[str], Claimers],
+    *,
+    amount: int = 8,
+    kills: int = 3,
+    seconds: float = 3600.0,
+    slug: str = "test",
+) -> Verdict:
+    """All of it; `claimers` makes them for an environment's id. Raises AssertionError where a promise was broken."""
+    environment = await environments.ensure_environment(db, slug)
     hello = Hello("filler", "filler", 1, PROTOCOL_VERSION, "0.1", MANIFEST, [])
     await register.register_worker(db, environment.id, hello)
-    await environments.set_limit(db, environment.id, ENVIRONMENT)
+    await environments.set_limit(db, environment.id, FIRST["environment"])
     placed = await fill(db, environment.id, runs)
-    done = await attack(db, environment.id, ledger, claimers, seconds)
-    wrong, most = judge(ledger, placed, done)
-    assert wrong == [], wrong[:10]
+    done = await attack(db, environment.id, claimers(environment.id), runs, amount, kills, seconds)
+    verdict = judge(ledger, placed, done)
+    assert verdict.wrong == [], verdict.wrong[:10]
     async with db.read("rest") as tx:
         assert await tx.fetchval("SELECT count(*) FROM lease") == 0
         assert await tx.fetchval("SELECT count(*) FROM run WHERE status = 'completed'") == runs
-    most["deaths"] = len(done.deaths)
-    return most
+    return verdict
 
 
-async def main(url: str, runs: int) -> None:
-    ledger = Path(f"limits-{os.getpid()}.ledger")
-    begun = time.monotonic()
+async def fire_at_workers(db: Database, ledger: Path, runs: int, *, amount: int, kills: int, seconds: float) -> Verdict:
+    """The same with a server and worker processes on the same database."""
+    with ExitStack() as ending:
+        stack = Stack(db.url)
+        ending.callback(stack.stop)
+        stack.start()
+        return await fire(
+            db, ledger, runs, lambda _: Workers(stack, ledger), amount=amount, kills=kills, seconds=seconds
+        )
+
+
+async def main(url: str, runs: int, *, workers: bool) -> None:
+    ledger = Path(f"limits-{os.getpid()}.ledger").resolve()
+    began = time.monotonic()
     async with await Database.connect(url) as db:
-        most = await fire(db, ledger, runs)
-    print(f"{runs} runs in {time.monotonic() - begun:.0f} s, the most at once: {dict(sorted(most.items()))}")
+        if workers:
+            verdict = await fire_at_workers(db, ledger, runs, amount=4, kills=runs // 100, seconds=7200)
+        else:
+            processes = partial(Processes, url, ledger)
+            verdict = await fire(db, ledger, runs, processes, kills=runs // 100)
+    print(f"{runs} runs in {time.monotonic() - began:.0f} s, {verdict.deaths} deaths, no limit exceeded; reached:")
+    for name, times in sorted(verdict.reached.items()):
+        print(f"    {name:24} {times:7} times")
     ledger.unlink()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "claimer":
-        asyncio.run(work(*sys.argv[2:5], Path(sys.argv[5])))
+        asyncio.run(work(*sys.argv[2:4], sys.argv[5], Path(sys.argv[4])))
     else:
-        asyncio.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20_000))
+        parser = argparse.ArgumentParser(prog="python -m tests.chaos.limits")
+        parser.add_argument("url")
+        parser.add_argument("runs", type=int, nargs="?", default=20_000)
+        parser.add_argument("--workers", action="store_true")
+        asked_for = parser.parse_args()
+        asyncio.run(main(asked_for.url, asked_for.runs, workers=asked_for.workers))

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 class ServerProcess:
