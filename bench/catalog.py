@@ -45,7 +45,7 @@ class Workload:
 OURS = "stepwell"
 POSTGRES, REDIS = frozenset({"postgres"}), frozenset({"redis"})
 _ENGINE = frozenset({"w1", "w2", "w3", "w4", "w4b", "w5", "w5b", "w6"})
-_OURS = _ENGINE | {"w3c", "w6s", "w7", "w8", "w8b", "w8m", "w8q"}
+_OURS = _ENGINE | {"w3c", "w6s", "w7", "w8", "w8b", "w8m", "w8o", "w8q"}
 
 PEERS = (
     Entry("stepwell", "stepwell", needs=POSTGRES, workloads=_OURS),
@@ -261,7 +261,28 @@ WORKLOADS = (
         "backlog",
         {"n": 5000, "queued": 100_000},
         {"n": 1000, "queued": 10_000},
-        _RUNS | {"bulk_triggers": ("bulk triggers/s", True)},
+        _RUNS
+        | {
+            "of_empty": ("of an empty queue's", True),
+            "bulk_triggers": ("bulk triggers/s", True),
+            "trigger_times": ("last triggers took times the first", False),
+        },
         limit=420,
+    ),
+    Workload(
+        "w8o",
+        "5,000 runs while a transaction elsewhere has been open for 10 minutes",
+        "held_back",
+        {"n": 5000, "seconds": 600.0},
+        {"n": 1000, "seconds": 30.0},
+        _RUNS
+        | {
+            "of_before": ("of the rate before", True),
+            "passed": ("runs meanwhile", True),
+            "hot_bytes": ("bytes each run added to hot tables", False),
+            "grown_after": ("their size times, a vacuum later", False),
+        },
+        limit=900,
+        full=True,
     ),
 )

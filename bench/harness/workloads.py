@@ -190,19 +190,69 @@ def growth(peer: Any, n: int, history: int) -> Figures:
 
 
 def backlog(peer: Peer, n: int, queued: int) -> Figures:
-    """W8, the other way: the first n of `queued` runs that had been queued before a worker came."""
+    """W8, the other way: the first n of `queued` runs that had been queued before a worker came; n runs on an empty
+    queue before that, and what triggering the last n of them took in place of the first n."""
+    empty: Figures = {}
     worker = peer.start_workers(1)[0]
     peer.run_all("noop", range(100))
+    with _costs(empty, n):
+        alone = n / peer.run_all("noop", range(n))
     stop(worker)
     before = peer.finished()
-    began = time.perf_counter()
-    peer.trigger_all("noop", range(queued))
-    triggers = queued / (time.perf_counter() - began)
+    first = _seconds(peer, n)
+    between = _seconds(peer, queued - 2 * n)
+    last = _seconds(peer, n)
+    figures: Figures = {"bulk_triggers": round(queued / (first + between + last), 1)}
     peer.start_workers()
     until(lambda: peer.finished() > before, 60)
-    first, began = peer.finished(), time.perf_counter()
-    until(lambda: peer.finished() >= first + n, 300)
-    return {"runs": round(n / (time.perf_counter() - began), 1), "bulk_triggers": round(triggers, 1)}
+    with _costs(figures, n):
+        ended, began = peer.finished(), time.perf_counter()
+        until(lambda: peer.finished() >= ended + n, 300)
+        runs = n / (time.perf_counter() - began)
+    ratios = {"of_empty": runs / alone, "trigger_times": last / first}
+    return figures | {"runs": round(runs, 1)} | _rounded(ratios) | _before(empty)
+
+
+def _seconds(peer: Peer, n: int) -> float:
+    began = time.perf_counter()
+    peer.trigger_all("noop", range(n))
+    return time.perf_counter() - began
+
+
+def held_back(peer: Any, n: int, seconds: float) -> Figures:
+    """W8, n runs at a time while a transaction elsewhere is open, until it is `seconds` old; n runs before that."""
+    before: Figures = {}
+    during: Figures = {}
+    peer.start_workers()
+    for _ in range(2):  # the tables have grown to what they need
+        peer.run_all("noop", range(n))
+    with _costs(before, n):
+        alone = n / peer.run_all("noop", range(n))
+    size, passed = peer.hot_bytes(), 0
+    with peer.old_transaction():
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            peer.count_from_here()
+            peer.run_all("noop", range(n))
+            passed += n
+        peer.count_from_here()
+        with _costs(during, n):
+            runs = n / peer.run_all("noop", range(n))
+        grown = (peer.hot_bytes() - size) / (passed + n)
+    peer.vacuum()
+    size = peer.hot_bytes()
+    peer.run_all("noop", range(n))
+    ratios = {"of_before": runs / alone, "grown_after": peer.hot_bytes() / size}
+    figures = {"runs": round(runs, 1), "passed": passed, "hot_bytes": round(grown)}
+    return during | figures | _rounded(ratios) | _before(before)
+
+
+def _rounded(ratios: dict[str, float]) -> Figures:
+    return {name: round(ratio, 2) for name, ratio in ratios.items()}
+
+
+def _before(figures: Figures) -> Figures:
+    return {f"{name}_before": value for name, value in figures.items()}
 
 
 WORKLOADS = {
@@ -219,5 +269,6 @@ WORKLOADS = {
         payloads,
         growth,
         backlog,
+        held_back,
     )
 }

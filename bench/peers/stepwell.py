@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from bench.harness import surroundings
 from bench.harness.peer import Peer
@@ -94,6 +97,25 @@ class ThePeer(Peer):
         sql("VACUUM ANALYZE")
         sql("CHECKPOINT")
         self._history = sql("SELECT max(number) FROM run")
+
+    @contextmanager
+    def old_transaction(self) -> Iterator[None]:
+        """While it is open, nothing that was deleted since can be vacuumed."""
+        with psycopg.connect(surroundings.database_url()) as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.execute("SELECT count(*) FROM environment")
+            yield
+
+    def count_from_here(self) -> None:
+        """`finished` counts no runs of before: while none is known to be visible to all, it reads the row of each."""
+        self._history = sql("SELECT max(number) FROM run")
+
+    def hot_bytes(self) -> int:
+        """Size of the tables that have no rows when nothing is to be done."""
+        return sql("SELECT (pg_total_relation_size('ready') + pg_total_relation_size('lease'))::bigint")
+
+    def vacuum(self) -> None:
+        sql("VACUUM ready, lease")
 
     def server_pids(self) -> dict[str, int]:
         assert self._server is not None
