@@ -112,14 +112,14 @@ async def test_a_run_that_came_in_behind_is_found_when_everything_is_looked_at_a
         found = await look(world)
         assert found.started == []
         assert found.again is not None
-        assert 0 < found.again <= 1.0
+        assert 0 < found.again <= 5.0
         clock.append(clock[-1] + found.again)
         found = await look(world)
         assert [each.run_id for each in found.started] == [ahead]
 
 
 async def test_of_the_time_a_tenth_is_spent_on_looking_at_everything(clock: list[float]) -> None:
-    for took, pause in ((0.001, 0.009), (0.05, 0.45), (0.2, 1.0), (0.5, 1.5)):
+    for took, pause in ((0.001, 0.009), (0.05, 0.45), (0.2, 1.8), (0.9, 5.0)):
         skimming.note("env", ["a"], None, ready.Share([], 0, barred=False, passed=MANY, took=took, since=5.0))
         clock.append(clock[-1] + pause * 0.99)
         assert skimming.skim("env", ["a"]) is not None

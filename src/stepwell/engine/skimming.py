@@ -5,9 +5,9 @@ removes it, unless a transaction that began before is still open, anywhere in th
 forgotten session. Then every look passes everything that is gone since.
 
 So when a look passed many of them, the next ones are skims: they begin at the first new run that the last look saw.
-Everything is looked at only so often that it takes a tenth of the time, and once a second (or, where that is long, so
-often that it takes a quarter). By then it finds what came in behind that place: a run with a head start, one that is
-tried again, one of a transaction that took long to commit. Resumed runs are ahead of all these; every look finds them.
+Everything is looked at only so often that it takes a tenth of the time, and each five seconds at least. Then a look
+finds what came in behind that place: a run with a head start, one that is tried again, one of a transaction that took
+long to commit. Resumed runs are ahead of all these; every look finds them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stepwell.storage.ready import Share, Skim
 MANY = 4000
 """Entries from which on a look passed many: about a millisecond. What is alive is not counted, however much it is."""
 _SPARED = 9.0
-_LONGEST = 1.0
+_LONGEST = 5.0
 _KEPT = 1000  # of sets of tasks, and of queues and tasks of one such set
 
 Key = tuple[str, frozenset[str]]
@@ -59,7 +59,7 @@ def note(environment_id: str, task_ids: Sequence[str], used: Skim | None, share:
         return None
     place = _places.setdefault(key, _Place(0.0, share.since))
     if used is None:
-        place.until = now() + min(_SPARED * share.took, max(_LONGEST, 3 * share.took))
+        place.until = now() + min(_SPARED * share.took, _LONGEST)
     place.since = share.since
     place.pairs |= dict.fromkeys((run.queue, run.task_id) for run in share.claimed)
     _drop_oldest(key, place)

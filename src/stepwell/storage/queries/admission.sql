@@ -86,11 +86,11 @@ WHERE environment_id = $1 AND task_id = $2 AND kind = $3 AND key = $4
 -- Puts off runs that are delayed and due at a moment. Arrays: $1 run, $2 seconds since the epoch.
 WITH f AS (SELECT * FROM unnest($1::text[], $2::double precision[]) AS f (id, due)
 ), moved AS (
-    UPDATE delayed SET due_at = to_timestamp(f.due) FROM f WHERE delayed.run_id = f.id AND delayed.due_at IS NOT NULL
+    UPDATE delayed SET due_at = to_timestamp(f.due) FROM f WHERE delayed.run_id = ANY(ARRAY[f.id]) AND delayed.due_at IS NOT NULL
 )
 UPDATE run SET delayed_until = to_timestamp(f.due), updated_at = clock_timestamp(),
                expires_at = to_timestamp(f.due) + make_interval(secs => ttl)
-FROM f WHERE run.id = f.id AND run.status = 'delayed'
+FROM f WHERE run.id = ANY(ARRAY[f.id]) AND run.status = 'delayed'
 
 -- name: take_payload
 -- Gives delayed runs another trigger's payload; what canceled them by the old one does so no more. Arrays: $1 run,
@@ -99,7 +99,7 @@ WITH settled AS (DELETE FROM cancel_on WHERE run_id = ANY($1))
 UPDATE run SET payload = f.payload, payload_type = f.payload_type, metadata = coalesce(f.metadata, run.metadata),
                tags = f.tags::text[]
 FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bytea[], $5::text[]) AS f (id, payload, payload_type, metadata, tags)
-WHERE run.id = f.id AND run.status = 'delayed'
+WHERE run.id = ANY(ARRAY[f.id]) AND run.status = 'delayed'
 
 -- name: turn
 -- A held run has its turn: it is due now, or when its own delay is over; whether it is now.
@@ -185,5 +185,5 @@ UPDATE run SET status = $4, output = f.output, output_type = CASE WHEN f.output 
                failure = $5, error_group = $6, cancel_reason = $7, started_at = $8, finished_at = clock_timestamp(),
                updated_at = clock_timestamp()
 FROM unnest($1::text[], $2::bytea[]) AS f (id, output)
-WHERE run.id = f.id AND run.status = 'delayed'
+WHERE run.id = ANY(ARRAY[f.id]) AND run.status = 'delayed'
 RETURNING run.id

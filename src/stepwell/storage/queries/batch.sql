@@ -34,7 +34,7 @@ SELECT batch.*, counted.*
 FROM batch CROSS JOIN LATERAL (
     SELECT count(item.run_id) AS accepted, count(item.error) AS refused, count(run.ended_as) AS ended,
            max(run.finished_at) AS last_finished_at
-    FROM batch_item AS item LEFT JOIN run ON run.id = item.run_id WHERE item.batch_id = batch.id
+    FROM batch_item AS item LEFT JOIN run ON run.id = ANY(ARRAY[item.run_id]) WHERE item.batch_id = batch.id
 ) AS counted
 WHERE batch.environment_id = $1 AND batch.id = $2
 
@@ -46,5 +46,5 @@ SELECT index, task_id, run_id, error_code, error FROM batch_item WHERE batch_id 
 -- A batch's items in order: those after index $2, at most $3.
 SELECT item.index, item.task_id, item.run_id, item.error_code, item.error,
        run.status, run.output, run.output_type, run.failure
-FROM batch_item AS item LEFT JOIN run ON run.id = item.run_id
+FROM batch_item AS item LEFT JOIN run ON run.id = ANY(ARRAY[item.run_id])
 WHERE item.batch_id = $1 AND item.index > $2 ORDER BY item.index LIMIT $3

@@ -39,7 +39,7 @@ SELECT run_id FROM fit
 -- What stands at these places. Arrays: $1 run, $2 seq.
 SELECT checkpoint.run_id, checkpoint.seq, checkpoint.epoch, checkpoint.checksum
 FROM checkpoint JOIN unnest($1::text[], $2::integer[]) AS f (run_id, seq)
-  ON checkpoint.run_id = f.run_id AND checkpoint.seq = f.seq
+  ON checkpoint.run_id = ANY(ARRAY[f.run_id]) AND checkpoint.seq = f.seq
 
 -- name: journals
 -- The whole journals of these runs, each in order.

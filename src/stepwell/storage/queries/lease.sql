@@ -24,7 +24,7 @@ RETURNING lease.run_id
 -- name: live
 -- Which of these leases are this worker's. Arrays: $2 run, $3 epoch; $1 worker.
 SELECT lease.run_id FROM lease
-JOIN unnest($2::text[], $3::integer[]) AS f (run_id, epoch) ON f.run_id = lease.run_id AND f.epoch = lease.epoch
+JOIN unnest($2::text[], $3::integer[]) AS f (run_id, epoch) ON lease.run_id = ANY(ARRAY[f.run_id]) AND f.epoch = lease.epoch
 WHERE lease.worker_id = $1
 
 -- name: of_worker

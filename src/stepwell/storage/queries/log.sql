@@ -2,9 +2,9 @@
 -- Which of these writers may still add lines: the last lease of the run was theirs, and it was not taken away. Arrays:
 -- $2 run, $3 epoch; $1 worker's environment is asked through its own row.
 SELECT run.id, run.lease_epoch AS epoch FROM run
-JOIN unnest($2::text[], $3::integer[]) AS f (id, epoch) ON run.id = f.id AND run.lease_epoch = f.epoch
-JOIN worker ON worker.id = $1 AND worker.environment_id = run.environment_id
-WHERE run.worker_id = $1 OR run.left_by IN ('finish', 'suspend', 'release')
+JOIN unnest($2::text[], $3::integer[]) AS f (id, epoch) ON run.id = ANY(ARRAY[f.id]) AND run.lease_epoch = f.epoch
+WHERE (run.worker_id = $1 OR run.left_by IN ('finish', 'suspend', 'release'))
+  AND EXISTS (SELECT FROM worker WHERE worker.id = $1 AND worker.environment_id = run.environment_id OFFSET 0)
 
 -- name: append
 -- Adds lines; one that is there already stays.

@@ -57,4 +57,4 @@ ORDER BY name, number LIMIT $4
 
 -- name: orphans
 -- Runs that have ended and still hold something: none, but for a moment.
-SELECT DISTINCT run_id FROM permit JOIN run ON run.id = permit.run_id WHERE run.ended_as IS NOT NULL LIMIT $1
+SELECT DISTINCT run_id FROM permit JOIN run ON run.id = ANY(ARRAY[permit.run_id]) WHERE run.ended_as IS NOT NULL LIMIT $1

@@ -1,5 +1,6 @@
 -- name: insert
--- Makes runs in the order of the arrays, claimable or put off, each with its event and its request key. Nothing of a run is made whose id exists or whose key is taken, and nothing at all if a declaration is not the
+-- Makes runs in the order of the arrays, claimable or put off, each with its event and its request key. Nothing of a run is
+-- made whose id exists or whose key is taken, and nothing at all if a declaration is not the
 -- one given. Returns the ids made. $1 environment; arrays: $2 to $29 of runs, $30 task and $31 version of declarations.
 WITH given AS (
     SELECT r.*, coalesce(now() + make_interval(secs => r.delay), to_timestamp(r.delay_until)) AS delayed_until
@@ -168,7 +169,7 @@ SELECT id, task_id FROM run WHERE id = ANY($1)
 WITH RECURSIVE up (parent_id, number) AS (
     SELECT parent_id, 1 FROM run WHERE id = $1 AND ended_as IS NULL
     UNION ALL
-    SELECT run.parent_id, up.number + 1 FROM up JOIN run ON run.id = up.parent_id
+    SELECT run.parent_id, up.number + 1 FROM up JOIN run ON run.id = ANY(ARRAY[up.parent_id])
     WHERE run.ended_as IS NULL AND up.number < $2
 )
 SELECT coalesce(max(number), 0) FROM up
@@ -345,7 +346,7 @@ UPDATE run SET cancel_requested_at = coalesce(cancel_requested_at, clock_timesta
                cancel_deadline = CASE WHEN status = 'executing'
                                       THEN clock_timestamp() + make_interval(secs => f.grace + $4) END
 FROM unnest($1::text[], $2::double precision[]) AS f (id, grace)
-WHERE run.id = f.id AND ended_as IS NULL
+WHERE run.id = ANY(ARRAY[f.id]) AND ended_as IS NULL
 RETURNING run.id
 
 -- name: canceling
@@ -409,7 +410,7 @@ RETURNING delayed_until
 -- Replaces metadata documents of executing runs. Arrays: $2 run, $3 epoch, $4 document; $1 worker.
 UPDATE run SET metadata = f.metadata, updated_at = clock_timestamp()
 FROM unnest($2::text[], $3::integer[], $4::bytea[]) AS f (id, epoch, metadata)
-WHERE run.id = f.id AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
+WHERE run.id = ANY(ARRAY[f.id]) AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
 RETURNING run.id
 
 -- name: replace_metadata

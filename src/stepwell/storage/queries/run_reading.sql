@@ -27,7 +27,7 @@ UNION ALL
 WITH RECURSIVE origin AS (
     SELECT forked_from AS id, 1 AS distance FROM run WHERE environment_id = $1 AND id = $2
     UNION ALL
-    SELECT run.forked_from, distance + 1 FROM origin JOIN run ON run.id = origin.id WHERE distance < $3
+    SELECT run.forked_from, distance + 1 FROM origin JOIN run ON run.id = ANY(ARRAY[origin.id]) WHERE distance < $3
 )
 SELECT run_summary.* FROM origin JOIN run_summary USING (id) WHERE environment_id = $1 ORDER BY distance
 
@@ -39,7 +39,7 @@ FROM unnest($1::text[], $2::text[]) AS f (run_id, spawn_key)
 LEFT JOIN adoption ON adoption.run_id = f.run_id AND adoption.spawn_key = f.spawn_key
 WHERE EXISTS (
     SELECT FROM run
-    WHERE run.open_child_of = coalesce(adoption.parent_id, f.run_id) AND run.spawn_key = f.spawn_key)
+    WHERE run.open_child_of = coalesce(adoption.parent_id, f.run_id) AND run.spawn_key = f.spawn_key OFFSET 0)
 
 -- name: outcomes_of_children
 -- How the children ended that run $1 triggered (or adopted) under each key of $2; open ones have no outcome yet. Of

@@ -74,7 +74,7 @@ SELECT closed_by_request FROM token WHERE id = $1
 
 -- name: waiters
 -- Runs that are suspended until one of these tokens is closed.
-SELECT DISTINCT run_id FROM wait WHERE token_id = ANY($1)
+SELECT DISTINCT run_id FROM (SELECT run_id FROM wait WHERE token_id = ANY($1) OFFSET 0) AS waiting
 
 -- name: overdue
 -- Open tokens whose time is over.
@@ -87,7 +87,7 @@ FROM token WHERE status = 'waiting' AND timeout_at IS NOT NULL
 
 -- name: orphans
 -- Open tokens whose run has ended: nobody waits for them any more.
-SELECT token.id FROM token JOIN run ON run.id = token.run_id
+SELECT token.id FROM token JOIN run ON run.id = ANY(ARRAY[token.run_id])
 WHERE token.status = 'waiting' AND token.run_id IS NOT NULL AND run.ended_as IS NOT NULL LIMIT $1
 
 -- name: outcomes
@@ -95,8 +95,8 @@ WHERE token.status = 'waiting' AND token.run_id IS NOT NULL AND run.ended_as IS 
 SELECT f.run_id, f.token_id, token.status, token.output, token.completed_by,
        extract(epoch FROM token.closed_at)::double precision AS closed_at
 FROM unnest($1::text[], $2::text[]) AS f (run_id, token_id)
-JOIN run ON run.id = f.run_id
-LEFT JOIN token ON token.id = f.token_id AND token.environment_id = run.environment_id
+JOIN run ON run.id = ANY(ARRAY[f.run_id])
+LEFT JOIN token ON token.id = ANY(ARRAY[f.token_id]) AND token.environment_id = ANY(ARRAY[run.environment_id])
 
 -- name: list
 -- A page of tokens. $2 statuses, $3 run, $4 idempotency key, $5 tags, $6 and $7 creation, $8 older than this one, $9 newer

@@ -19,7 +19,7 @@ FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
 -- in a row without one the seconds until the next wait is due, 0 if one was passed over, null if there is none.
 WITH due AS MATERIALIZED (
     SELECT wait.run_id, wait.key, wait.kind, wait.due_at
-    FROM wait JOIN run ON run.id = wait.run_id
+    FROM wait JOIN run ON run.id = ANY(ARRAY[wait.run_id])
     WHERE wait.due_at <= statement_timestamp() AND run.status = 'waiting'
     ORDER BY wait.due_at
     LIMIT $1
