@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,6 +26,7 @@ from stepwell.model.timetable import timetable
 from stepwell.model.trigger import Triggered, TriggerRequest
 from stepwell.model.wait import Wait
 from stepwell.protocol.frames import Spawn, StartAttempt
+from stepwell.storage import statements
 from tests.engine.world import FAILURE, LEASE, PATIENT, World, entry
 
 OFF = "order.canceled"
@@ -522,3 +524,29 @@ class StartAttemptOf:
 
     def __init__(self, run_id: str, epoch: int) -> None:
         self.run_id, self.epoch = run_id, epoch
+
+
+async def test_an_event_costs_the_same_however_many_runs_others_of_its_name_would_cancel(world: World) -> None:
+    """By the index over the values, on a table of which nothing is known yet."""
+    await declare(world)
+    await made(world)
+    await world.sql(
+        """INSERT INTO cancel_on (run_id, place, environment_id, name, match)
+           SELECT 'other-' || n, 0, $1, $2, jsonb_build_object(CASE n % 2 WHEN 0 THEN 'order.id' ELSE 'kind' END, n + 7)
+           FROM generate_series(1, 3000) AS n""",
+        world.environment_id,
+        OFF,
+    )
+    statement = statements.load("cancel_on").fitting
+    given = (world.environment_id, [OFF], [b'{"order":{"id":7},"kind":1}'], None)
+    [(plan,)] = await world.sql(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", *given)
+    assert [(row["place"], len(row)) for row in await world.sql(statement, *given)] == [(0, 2)]
+    assert max(read_by(json.loads(plan)[0]["Plan"])) <= 3
+    await world.sql("DELETE FROM cancel_on WHERE run_id LIKE 'other-%'")
+
+
+def read_by(node: dict[str, Any]) -> list[int]:
+    """How many rows each scan of the table has read."""
+    own = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    mine = [int(own)] if node.get("Relation Name") == "cancel_on" else []
+    return [*mine, *(each for part in node.get("Plans", []) for each in read_by(part))]

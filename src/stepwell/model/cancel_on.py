@@ -33,10 +33,10 @@ class CancelOn:
 
 @dataclass(frozen=True, slots=True)
 class Canceling:
-    """An event that cancels a certain run. match: a JSON object of paths and values; None: any event of this name."""
+    """An event that cancels a certain run. match: a JSON object of paths and values; an empty one fits every event."""
 
     name: str
-    match: bytes | None = None
+    match: bytes
 
 
 def canceling(task_id: str, declared: tuple[CancelOn, ...], payload: Any) -> tuple[Canceling, ...]:
@@ -44,7 +44,7 @@ def canceling(task_id: str, declared: tuple[CancelOn, ...], payload: Any) -> tup
     return tuple(Canceling(each.name, _match(task_id, each, payload)) for each in declared)
 
 
-def _match(task_id: str, rule: CancelOn, payload: Any) -> bytes | None:
+def _match(task_id: str, rule: CancelOn, payload: Any) -> bytes:
     values = dict(rule.match)
     for path, source in rule.payload.items():
         found = _at(payload, source)
@@ -53,8 +53,6 @@ def _match(task_id: str, rule: CancelOn, payload: Any) -> bytes | None:
         if found is _MISSING:
             raise _refused(task_id, rule, source, "is missing", "send it, or have the task match by another field")
         values[path] = found
-    if not values:
-        return None
     try:
         text = json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # NaN, or half a surrogate pair

@@ -16,7 +16,7 @@ _sql = statements.load("cancel_on")
 async def insert(tx: Tx, environment_id: str, runs: Sequence[tuple[str, Sequence[Canceling]]]) -> None:
     """What cancels these runs from now on; they have no rows yet."""
     rows = [
-        (run_id, place, storable(each.name), None if each.match is None else fields_of(each.match))
+        (run_id, place, storable(each.name), fields_of(each.match))
         for run_id, several in runs
         for place, each in enumerate(several)
     ]

@@ -401,10 +401,13 @@ CREATE TABLE cancel_on (                                                 -- even
     place              integer NOT NULL,
     environment_id     text NOT NULL,
     name               text NOT NULL,
-    match              jsonb,                                            -- with the values of the run's payload in it
+    match              jsonb NOT NULL,                                   -- with the values of the run's payload in it
+    shape              uuid NOT NULL GENERATED ALWAYS AS                 -- which fields it is about
+                           (md5(jsonb_path_query_array(match, '$.keyvalue().key')::text)::uuid) STORED,
+    digest             bigint NOT NULL GENERATED ALWAYS AS (jsonb_hash_extended(match, 0)) STORED,
     PRIMARY KEY (run_id, place)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX cancel_on_event ON cancel_on (environment_id, name);
+CREATE INDEX cancel_on_event ON cancel_on (environment_id, name, shape, digest);
 
 -- Who is to be told of a token. Written with the token itself, so that no crash loses it, and no rollback leaves it.
 CREATE TABLE notice (
@@ -849,10 +852,10 @@ BEGIN
     FROM run AS r WHERE r.id = new_run AND r.status = 'queued';
     INSERT INTO delayed (run_id, due_at) SELECT r.id, r.delayed_until FROM run AS r WHERE r.id = new_run AND r.status = 'delayed';
     INSERT INTO cancel_on (run_id, place, environment_id, name, match)
-    SELECT new_run, r.place - 1, environment, r.rule ->> 'name', nullif((r.rule -> 'match') || coalesce((
+    SELECT new_run, r.place - 1, environment, r.rule ->> 'name', (r.rule -> 'match') || coalesce((
                SELECT jsonb_object_agg(f.path, coalesce(($2 #> string_to_array(f.source, '.'))::jsonb,
                                                         r.rule #> ARRAY['defaults', f.path]))
-               FROM jsonb_each_text(r.rule -> 'payload') AS f (path, source)), '{}'), '{}')
+               FROM jsonb_each_text(r.rule -> 'payload') AS f (path, source)), '{}')
     FROM jsonb_array_elements(declared -> 'cancel_on') WITH ORDINALITY AS r (rule, place);
     INSERT INTO event (run_id, kind, data)
     VALUES (new_run, 'triggered', jsonb_strip_nulls(jsonb_build_object('delayed_until', due)));
