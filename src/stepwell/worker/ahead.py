@@ -7,12 +7,13 @@ takes longer is taken back.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from stepwell.protocol.frames import Released
+from stepwell.protocol.frames import Released, StartAttempt
 from stepwell.worker.assignments import Assignment
 from stepwell.worker.leases import Leases
 from stepwell.worker.process import Executor
@@ -99,6 +100,16 @@ class Ahead:
         late = [executor for executor, lying in self._lying.items() if lying and executor.since < since]
         return [run for executor in late for run in self.empty(executor)]
 
+    def wait(self, start: StartAttempt, before: int) -> float:
+        """Seconds until a busy executor is likely to be free for it, with so many before it; infinite if unknown."""
+        takes = self._takes.get(start.task_id)
+        began = time.monotonic() - LONG
+        able = sum(
+            executor.since > began and executor.task_id == start.task_id and _can_lie_with(executor, start)
+            for executor in self._lying
+        )
+        return takes * (before + 1) / able if takes is not None and able else math.inf
+
     def hand_out(self, line: deque[Assignment]) -> None:
         """Lay runs of the line, in its order, into the trays of executors that are likely to be free soon."""
         room = self._room() if line else {}
@@ -116,8 +127,7 @@ class Ahead:
         """To the first of them, which is the last one then. With each: how many it can be given."""
         executor, most = executors.popleft()
         start = run.start
-        ordinary = start.isolation == "process" and start.warm and start.memory == executor.memory
-        if not ordinary or start.journal or start.cancel_grace is not None:
+        if not _can_lie_with(executor, start):
             executors.append((executor, most))
             return False
         until = self._leases.trusted_until(start.run_id, start.epoch)
@@ -152,6 +162,11 @@ class Ahead:
         run.ahead = None
         self._leases.guard(run.run_id, run.epoch, None)
         return run
+
+
+def _can_lie_with(executor: Executor, start: StartAttempt) -> bool:
+    ordinary = start.isolation == "process" and start.warm and start.memory == executor.memory
+    return ordinary and not executor.retired and not start.journal and start.cancel_grace is None
 
 
 def _end_if_taken(executor: Executor, run_id: str) -> None:

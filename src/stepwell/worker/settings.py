@@ -35,7 +35,7 @@ class WorkerSettings:
     api_key: str = field(repr=False)
     modules: tuple[str, ...]
     name: str = field(default_factory=socket.gethostname)
-    slots: int = field(default_factory=lambda: max(8, 4 * (os.cpu_count() or 1)))
+    slots: int = field(default_factory=lambda: 8 * (os.cpu_count() or 1))
     prefetch: int = 4
     prefetch_wait: float = 1 / 3
     warm_seconds: float = 60.0

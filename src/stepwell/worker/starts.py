@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,10 +26,14 @@ from stepwell.worker.runlines import RunLines
 from stepwell.worker.settings import WorkerSettings
 
 _TROUBLE_SECONDS = 1.0
+_SOON = 0.02
+"""Seconds of waiting that are not worth starting a process, where enough runs execute: that takes as long."""
 _SETTLED = 1.0
 """Seconds after which a run held ready is given back if runs have become so long that it should not have been."""
 _LOOK = 0.005
 """Seconds between two looks for runs that lie behind a long one."""
+ENOUGH = max(8, 4 * (os.cpu_count() or 1))
+"""Runs that execute at once, from which on another process does not make short ones end sooner."""
 _KEPT = 4096
 """Bytes of payload that are not worth forgetting once an executor has them."""
 _log = logging.getLogger("stepwell.worker")
@@ -145,13 +150,21 @@ class Starts:
 
     def fill(self) -> None:
         """Begin what there are slots for."""
-        while self._waiting and self.executing < self._settings.slots:
+        while self._waiting and self._may_begin(self._waiting[0]):
             run = self._waiting.popleft()
             run.waits = False
             self._begin(run)
         if self._waiting:
             self._hand_out_soon()
         self.announce_room()
+
+    def _may_begin(self, run: Assignment) -> bool:
+        """Where enough runs execute, others that are short are not worth another process: those that are there are free
+        as soon as one is started."""
+        executing = self.executing
+        if executing < ENOUGH or executing >= self._settings.slots:
+            return executing < self._settings.slots
+        return self._ahead.wait(run.start, self._ready) > _SOON
 
     def _hand_out_soon(self) -> None:
         """Once for all that happens in this turn of the loop."""
@@ -160,21 +173,22 @@ class Starts:
             asyncio.get_running_loop().call_soon(self._hand_out)
 
     def _hand_out(self) -> None:
-        """Who waits though all slots are taken is handed ahead, if its executor is likely to be free soon."""
+        """Who waits though slots are taken, all or enough, is handed ahead if an executor is likely to be free soon."""
         self.fill()
         self._handing = False  # only now: what still waits is no reason to come again at once, and for ever
-        if self.executing >= self._settings.slots:
-            self._ahead.hand_out(self._waiting)
-            self._look_soon()
+        self._ahead.hand_out(self._waiting)
+        self._look_soon()
 
     def _look_soon(self) -> None:
-        if self._ahead.count and not self._looking:
+        spare = self._waiting and self.executing < self._settings.slots
+        if (self._ahead.count or spare) and not self._looking:
             self._looking = True
             asyncio.get_running_loop().call_later(_LOOK, self._look_behind)
 
     def _look_behind(self) -> None:
         self._looking = False
         self._stand_again(self._ahead.behind_long_ones())
+        self.fill()
         self._look_soon()
 
     def look_after(self) -> None:
