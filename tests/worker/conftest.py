@@ -74,6 +74,21 @@ class Pipe:
         os.close(self._descriptor)
 
 
+class Gate:
+    """A named pipe at which a sample task stands until the test opens it, before or after that."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # so a reader has neither to wait for it nor an end
+
+    def open(self) -> None:
+        os.write(self._descriptor, b"!")
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Pipe]:
     pipe = Pipe(tmp_path / "pipe")

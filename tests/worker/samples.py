@@ -345,11 +345,10 @@ async def act(part: str = "", pipe: str = "", file: str = "", name: str = "") ->
     if pipe:
         Path(pipe).write_text(f"{name} {os.getpid()};")
     if part == "stand":
-        while not Path(file).exists():
-            time.sleep(0.001)
+        with Path(file).open("rb", buffering=0) as gate:
+            gate.read(1)
     elif part == "wait_for_ever":
-        while True:
-            time.sleep(1)
+        signal.pause()
     elif part == "wait":
         try:
             await asyncio.sleep(3600)

@@ -23,7 +23,7 @@ from stepwell.model.retry import RetryPolicy
 from stepwell.protocol.frames import CancelRun, Finish, Release, StartAttempt, Suspend
 from stepwell.worker import ahead
 from stepwell.worker.tray import Tray
-from tests.worker.conftest import Pipe, StartWorker
+from tests.worker.conftest import Gate, Pipe, StartWorker
 from tests.worker.processes import is_alive, until_gone
 from tests.worker.scripted import PATIENCE, ScriptedServer
 
@@ -41,6 +41,7 @@ class Scene:
         self._server = server
         self._pipe = pipe
         self._file = file
+        self._gates: dict[str, Gate] = {}
         self._heard = ""
         self._reading = os.open(pipe.path, os.O_RDONLY | os.O_NONBLOCK)
         self.a = self.b = self.c = server.frame("act")
@@ -57,7 +58,7 @@ class Scene:
 
     def go(self, name: str = "A") -> None:
         """It stands no longer."""
-        self._file.with_suffix(f".{name}").touch()
+        self._gates[name].open()
 
     async def told(self, name: str) -> int:
         """The process in which this run began."""
@@ -87,10 +88,13 @@ class Scene:
 
     def close(self) -> None:
         os.close(self._reading)
+        for gate in self._gates.values():
+            gate.close()
 
     def _run(self, name: str, part: str, age: float = 0.0) -> StartAttempt:
-        file = str(self._file.with_suffix(f".{name}"))
-        return self._server.frame("act", {"part": part, "pipe": self._pipe.path, "file": file, "name": name}, age=age)
+        self._gates[name] = gate = Gate(self._file.with_suffix(f".{name}"))
+        given = {"part": part, "pipe": self._pipe.path, "file": gate.path, "name": name}
+        return self._server.frame("act", given, age=age)
 
     def _pid_of(self, name: str) -> int:
         return int(self._heard.partition(f"{name} ")[2].partition(";")[0])
@@ -207,14 +211,16 @@ async def test_no_run_waits_behind_a_long_one(
 ) -> None:
     monkeypatch.setattr(ahead, "WORTH", 1000.0)
     await start_worker(slots=2, prefetch=20)
-    long = server.frame("act", {"part": "stand", "file": str(tmp_path / "go")})
+    gate = Gate(tmp_path / "go")
+    long = server.frame("act", {"part": "stand", "file": gate.path})
     short = [server.frame("act", {"name": str(number)}) for number in range(16)]
     await server.start_together(long, *short)
     for one in short:
         await server.output(one.run_id)
     assert server.all(Finish, long.run_id) == []
-    (tmp_path / "go").touch()
+    gate.open()
     await server.output(long.run_id)
+    gate.close()
 
 
 async def test_runs_that_are_not_known_to_be_short_are_not_handed_ahead(
