@@ -254,9 +254,10 @@ def test_owner_and_server_killed_together_lose_nothing_committed(tmp_path: Path,
     for process in family:
         with suppress(psutil.NoSuchProcess):  # Postgres's own processes end by themselves without their first
             process.kill()
+    owner.process.wait()
+    psutil.wait_procs(family, 30)  # one that has yet to die would be taken for one that runs
     with EmbeddedPostgres(tmp_path) as postgres:
         assert kept(postgres.url) == [1]
-    owner.process.wait()
 
 
 def test_a_second_process_adopts_the_server_and_its_stop_leaves_it_to_the_owner(
