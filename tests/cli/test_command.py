@@ -16,7 +16,7 @@ COMMANDS = [
     *(["dev"], ["demo"], ["doctor"], ["trigger"], ["server"], ["worker"]),
     *(["runs", name] for name in ("list", "show", "logs", "watch", "cancel", "replay", "reschedule", "bump")),
     *(["dead", name] for name in ("list", "groups", "show", "redrive", "discard")),
-    *(["queues", name] for name in ("list", "show", "pause", "resume", "override", "reset")),
+    *(["queues", name] for name in ("list", "show", "pause", "resume", "override", "reset", "limit")),
     *(["db", "migrate"], ["db", "check"]),
     *(["keys", name] for name in ("create", "list", "revoke")),
 ]

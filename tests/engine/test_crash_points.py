@@ -45,6 +45,7 @@ def test_a_kill_at_any_point_of_any_verb_leaves_nothing_torn_and_the_same_call_a
         "pause_environment",
         "reset_idempotency_key",
         "slow_down",
+        "limit_task",
     }
     assert verbs() - killed == {*by_hand, "note_key_use"}
     alone = {name for name in killed if name.endswith("_alone")}

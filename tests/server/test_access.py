@@ -42,6 +42,8 @@ BODIES = {
     operations.PAUSE_QUEUE: {"action": "pause"},
     operations.PAUSE_TASK: {"action": "pause"},
     operations.PAUSE_ENVIRONMENT: {"action": "resume"},
+    operations.LIMIT_ENVIRONMENT: {"concurrencyLimit": None},
+    operations.LIMIT_TASK: {"concurrencyLimit": None},
     operations.OVERRIDE_CONCURRENCY: {"concurrencyLimit": 1},
     operations.OVERRIDE_QUEUE: {"concurrency": 1},
     operations.DISCARD: {"reason": "known"},

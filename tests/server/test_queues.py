@@ -103,6 +103,35 @@ async def test_a_task_that_keeps_failing_is_shown_as_slowed_and_resumed_it_start
         assert (await client.tasks())[0].slowed_until is None
 
 
+async def test_the_environment_and_a_task_have_limits_at_runtime(tenant: Tenant, client: Stepwell) -> None:
+    async with ScriptedWorker(tenant.url, tenant.key, TaskDeclaration("greet", concurrency=5)) as worker:
+        before = await client.queues.environment()
+        assert (before.concurrency_limit, before.burst_factor, before.paused) == (None, 1.0, False)
+        made = await client.queues.limit_environment(1, burst_factor=1.5)
+        assert (made.concurrency_limit, made.burst_factor) == (1, 1.5)
+        runs = [await client.trigger("greet") for _ in range(3)]
+        await worker.send(Room(3))
+        first = await worker.expect(StartAttempt)
+        assert (await client.queues.retrieve("task/greet")).running == 1
+        task = await client.queues.limit_task("greet", 2)
+        assert (task.current, task.base, task.override) == (2, 5, 2)
+        assert (await client.tasks())[0].concurrency_limit == 2
+        assert (await client.queues.limit_environment(None)).burst_factor == 1.5
+        second = await worker.expect(StartAttempt)
+        assert {first.run_id, second.run_id} < {each.id for each in runs}
+        assert (await client.queues.retrieve("task/greet")).running == 2
+        with sync.Stepwell(tenant.url, tenant.key) as blocking_client:
+            assert (await asyncio.to_thread(blocking_client.queues.limit_task, "greet", None)).current == 5
+        assert (await worker.expect(StartAttempt)).run_id in {each.id for each in runs}
+        for wrong in ((-1, None), (1, 0.5)):
+            with pytest.raises(ApiError, match=r"limit of -1|burst factor"):
+                await client.queues.limit_environment(wrong[0], burst_factor=wrong[1])
+        with pytest.raises(ApiError, match="0 or more"):
+            await client.queues.limit_task("greet", -1)
+        with pytest.raises(NotFound, match="no task 'great'"):
+            await client.queues.limit_task("great", 1)
+
+
 async def test_the_npm_client_s_ways_to_name_a_queue(tenant: Tenant) -> None:
     async with tenant.worker("greet/loud"):
         for path in ("task%252Fgreet%252Floud?type=id", "greet%252Floud?type=task", "task%2Fgreet%2Floud"):

@@ -11,7 +11,7 @@ from stepwell.cli.options import AsJson
 
 if TYPE_CHECKING:
     from stepwell.client.asynchronous import Stepwell
-    from stepwell.protocol.queueing import LimitName, Limits, QueueView, RateView
+    from stepwell.protocol.queueing import EnvironmentView, LimitName, Limits, QueueView, RateView
 
 app = typer.Typer(help="Queues: what runs in them and what waits, their limits, pausing.", no_args_is_help=True)
 
@@ -113,6 +113,50 @@ def reset(
     """What code declares counts again."""
     names: list[LimitName] = [_limit_named(each) for each in only or []]
     _print(lambda client: client.queues.reset(queue, *names), as_json)
+
+
+@app.command()
+def limit(
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", help="Runs that may execute at once; 0 lets none start.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="No limit; of a task: as its code declares.")] = False,
+    burst: Annotated[
+        float | None, typer.Option("--burst", help="All queues together may have so many times as many.")
+    ] = None,
+    task: Task = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """The limit of the environment (--all), or of a task over all queues (--task): shown, or set."""
+    from stepwell.cli.asking import ask
+    from stepwell.cli.console import out, print_json
+    from stepwell.errors import ConfigError
+
+    given = concurrency is not None or none
+    if (task is not None) == everything or (concurrency is not None and none) or (task and (burst or not given)):
+        raise ConfigError("say --all or --task, and --concurrency or --none", hint="--all alone shows what is set")
+
+    def told(most: int | None) -> str:
+        return "no limit" if most is None else f"{most:,} at once"
+
+    if task is not None:
+        name = task
+        now = ask(lambda client: client.queues.limit_task(name, concurrency))
+        print_json(now) if as_json else out().print(f"{task}: {told(now.current)}")
+        return
+
+    async def asked(client: Stepwell) -> EnvironmentView:
+        kept = await client.queues.environment()
+        if not given and burst is None:
+            return kept
+        return await client.queues.limit_environment(
+            concurrency if given else kept.concurrency_limit, burst_factor=burst
+        )
+
+    shown = ask(asked)
+    text = f"the environment: {told(shown.concurrency_limit)}, burst {shown.burst_factor:g}"
+    print_json(shown) if as_json else out().print(text)
 
 
 def _limit_named(given: str) -> LimitName:

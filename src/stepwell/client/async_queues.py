@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from stepwell.client import queues
 from stepwell.client.queues import LimitFields
-from stepwell.protocol.queueing import LimitName, QueueView
+from stepwell.protocol.queueing import EnvironmentView, LimitName, QueueView, TaskLimit
 
 if TYPE_CHECKING:
     from stepwell.client.asynchronous import Stepwell
@@ -66,3 +66,17 @@ class Queues:
     async def resume_environment(self) -> None:
         """Go on with all there is."""
         await self._client.ask(queues.pause_environment(paused=False))
+
+    async def limit_task(self, task_id: str, concurrency: int | None) -> TaskLimit:
+        """Lets so many runs of a task execute at once, whatever queues they are in, in place of what it declares, until
+        it is None again. Raises NotFound."""
+        return await self._client.ask(queues.limit_task(task_id, concurrency))
+
+    async def environment(self) -> EnvironmentView:
+        """The environment's own limit and burst factor, and whether it is paused."""
+        return await self._client.ask(queues.environment())
+
+    async def limit_environment(self, concurrency: int | None, *, burst_factor: float | None = None) -> EnvironmentView:
+        """Lets so many runs of the environment execute at once; None: any number. burst_factor: all queues together may
+        have so many times as many, though none alone more than the limit; None leaves it as it is."""
+        return await self._client.ask(queues.limit_environment(concurrency, burst_factor))

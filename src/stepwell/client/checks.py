@@ -48,7 +48,12 @@ def described(value: object) -> str:
 
 
 def epoch_seconds(moment: datetime, owner: str) -> float:
-    """Seconds since the epoch. Raises ConfigError for a datetime without a time zone."""
+    """Seconds since the epoch. Raises ConfigError for what is no datetime, or one without a time zone."""
+    given: Any = moment
+    if not isinstance(given, datetime):
+        raise ConfigError(
+            f"{owner} got {described(given)}", hint="a datetime, e.g. datetime(2030, 1, 1, tzinfo=timezone.utc)"
+        )
     if moment.tzinfo is None:
         raise ConfigError(
             f"{owner} got {moment!r}, which has no time zone", hint="e.g. datetime(2030, 1, 1, tzinfo=timezone.utc)"

@@ -9,7 +9,10 @@ from stepwell.client.exchange import Exchange, ask, every_page
 from stepwell.errors import ConfigError
 from stepwell.protocol import operations
 from stepwell.protocol.queueing import (
+    EnvironmentView,
+    LimitEnvironment,
     LimitName,
+    LimitTask,
     Override,
     Pause,
     Paused,
@@ -19,6 +22,7 @@ from stepwell.protocol.queueing import (
     QueueView,
     RateView,
     ResetQueue,
+    TaskLimit,
 )
 
 
@@ -70,6 +74,19 @@ def pause_task(task_id: str, *, paused: bool) -> Exchange[Paused]:
 
 def pause_environment(*, paused: bool) -> Exchange[Paused]:
     return ask(operations.PAUSE_ENVIRONMENT, Paused, Pause(action="pause" if paused else "resume"))
+
+
+def limit_task(task_id: str, concurrency: int | None) -> Exchange[TaskLimit]:
+    return ask(operations.LIMIT_TASK, TaskLimit, LimitTask(concurrency_limit=concurrency), task_id=task_id)
+
+
+def environment() -> Exchange[EnvironmentView]:
+    return ask(operations.GET_ENVIRONMENT, EnvironmentView)
+
+
+def limit_environment(concurrency: int | None, burst_factor: float | None) -> Exchange[EnvironmentView]:
+    body = LimitEnvironment(concurrency_limit=concurrency, burst_factor=burst_factor)
+    return ask(operations.LIMIT_ENVIRONMENT, EnvironmentView, body)
 
 
 def rate_of(name: str, text: str | None) -> RateView | None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from stepwell.errors import ConfigError, NotFound
 from stepwell.model.environment import ApiKey, Environment
 from stepwell.primitives.ids import new_id
-from stepwell.storage import environment
+from stepwell.storage import environment, event
 from stepwell.storage.columns import storable
 from stepwell.storage.database import Database, Tx
 
@@ -69,6 +69,7 @@ async def set_limit(db: Database, environment_id: str, limit: int | None, *, bur
 
     async def body(tx: Tx) -> None:
         await environment.set_limit(tx, environment_id, limit, burst_factor)
+        await event.notify(tx, ready=[environment_id])
 
     await db.transact("set_environment_limit", body)
 

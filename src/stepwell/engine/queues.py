@@ -72,6 +72,27 @@ async def reset(db: Database, environment_id: str, name: str, only: Sequence[str
     return await db.transact("override_queue", body)
 
 
+async def limit_task(
+    db: Database, environment_id: str, task_id: str, limit: int | None
+) -> tuple[int | None, int | None]:
+    """Let so many runs of a task execute at once, whatever queues they are in, in place of what it declares; None: as
+    it declares. What is declared, and what is set.
+
+    Raises NotFound (task-not-found), ApiError (invalid-request) for a limit below 0.
+    """
+    if (problem := QueueLimits(limit).problem(least=0)) is not None:
+        raise _wrong(problem, None)
+
+    async def body(tx: Tx) -> tuple[int | None, int | None]:
+        found = await task.override(tx, environment_id, task_id, limit)
+        if found is None:
+            raise await _no_task(tx, environment_id, task_id)
+        await event.notify(tx, ready=[environment_id])
+        return found
+
+    return await db.transact("limit_task", body)
+
+
 # ── paused and resumed ───────────────────────────────────────────────────────
 
 
@@ -92,13 +113,7 @@ async def pause_task(db: Database, environment_id: str, task_id: str, *, paused:
 
     async def body(tx: Tx) -> None:
         if not await task.set_paused(tx, environment_id, task_id, paused):
-            close = difflib.get_close_matches(task_id, await task.ids(tx, environment_id), n=1)
-            raise NotFound(
-                f"there is no task {task_id[:80]!r}",
-                code="task-not-found",
-                hint=f"did you mean {close[0]!r}?" if close else "list them: stepwell queues list",
-                status=404,
-            )
+            raise await _no_task(tx, environment_id, task_id)
         await _resumed(tx, environment_id, paused=paused)
 
     await db.transact("pause_task", body)
@@ -117,6 +132,16 @@ async def pause_environment(db: Database, environment_id: str, *, paused: bool) 
 async def _resumed(tx: Tx, environment_id: str, *, paused: bool) -> None:
     if not paused:
         await event.notify(tx, ready=[environment_id])
+
+
+async def _no_task(tx: Tx, environment_id: str, task_id: str) -> NotFound:
+    close = difflib.get_close_matches(task_id, await task.ids(tx, environment_id), n=1)
+    return NotFound(
+        f"there is no task {task_id[:80]!r}",
+        code="task-not-found",
+        hint=f"did you mean {close[0]!r}?" if close else "list them: stepwell queues list",
+        status=404,
+    )
 
 
 async def _found(tx: Tx, environment_id: str, name: str) -> Queue:

@@ -83,7 +83,8 @@ class TaskDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A declaration with its schema, when it last changed, and what is so at the moment. slowed_until: one run at a
+    """A declaration with its schema, when it last changed, and what is so at the moment. concurrency: its runs
+    that may execute at once, as it counts now. slowed_until: one run at a
     time starts, the next one then; None: it is not slowed."""
 
     declaration: TaskDeclaration
@@ -91,6 +92,7 @@ class TaskState:
     paused: bool
     failed_in_row: int
     slowed_until: datetime | None
+    concurrency: int | None
 
 
 @dataclass(frozen=True, slots=True)

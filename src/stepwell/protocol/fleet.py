@@ -29,6 +29,7 @@ class TaskView(Wire, frozen=True, kw_only=True):
     ttl: float | None = None
     tags: list[str] = msgspec.field(default_factory=list[str])
     payload_schema: dict[str, Any] | None = None
+    concurrency_limit: int | None = None
     paused: bool = False
     failed_in_row: int = 0
     slowed_until: datetime | None = None

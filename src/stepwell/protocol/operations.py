@@ -482,6 +482,30 @@ PAUSE_ENVIRONMENT = Operation(
     request=queueing.Pause,
     response=queueing.Paused,
 )
+LIMIT_TASK = Operation(
+    name="tasks.limit",
+    method="POST",
+    path="/api/v1/tasks/{task_id}/concurrency",
+    summary="Set how many runs of a task may execute at once, in place of what it declares.",
+    request=queueing.LimitTask,
+    response=queueing.TaskLimit,
+    errors=("task-not-found",),
+)
+GET_ENVIRONMENT = Operation(
+    name="environment.retrieve",
+    method="GET",
+    path="/api/v1/environment",
+    summary="The key's environment: its limit, and whether it is paused.",
+    response=queueing.EnvironmentView,
+)
+LIMIT_ENVIRONMENT = Operation(
+    name="environment.limit",
+    method="POST",
+    path="/api/v1/environment/concurrency",
+    summary="Set how many runs of the environment may execute at once.",
+    request=queueing.LimitEnvironment,
+    response=queueing.EnvironmentView,
+)
 LIST_GUARDS = Operation(
     name="guards.list",
     method="GET",
@@ -858,6 +882,9 @@ OPERATIONS: tuple[Operation, ...] = (
     RESET_QUEUE,
     PAUSE_TASK,
     PAUSE_ENVIRONMENT,
+    LIMIT_TASK,
+    GET_ENVIRONMENT,
+    LIMIT_ENVIRONMENT,
     LIST_GUARDS,
     GET_GUARD,
     FORGET_GUARD,

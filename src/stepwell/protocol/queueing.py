@@ -124,3 +124,36 @@ class Paused(Wire, frozen=True, kw_only=True):
 
     id: str
     paused: bool
+
+
+class EnvironmentView(Wire, frozen=True, kw_only=True):
+    """concurrencyLimit: runs that may execute at once; null is no limit. burstFactor: all queues together may have so
+    many times as many, though none alone more than the limit."""
+
+    id: str
+    paused: bool
+    concurrency_limit: int | None
+    burst_factor: float
+
+
+class LimitEnvironment(Wire, frozen=True, kw_only=True):
+    """concurrencyLimit: null is no limit. burstFactor: 1 to 1000; absent: as it is."""
+
+    concurrency_limit: int | None
+    burst_factor: float | None = None
+
+
+class LimitTask(Wire, frozen=True, kw_only=True):
+    """concurrencyLimit: in place of what is declared; null: as declared."""
+
+    concurrency_limit: int | None
+
+
+class TaskLimit(Wire, frozen=True, kw_only=True):
+    """current: runs of the task that may execute at once, whatever queues they are in; null is no limit. base: as
+    declared; override: as set at runtime."""
+
+    id: str
+    current: int | None
+    base: int | None
+    override: int | None

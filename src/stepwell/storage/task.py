@@ -49,6 +49,14 @@ async def set_paused(tx: Tx, environment_id: str, task_id: str, paused: bool) ->
     return await tx.execute(_sql.set_paused, environment_id, task_id, paused) == 1
 
 
+async def override(
+    tx: Tx, environment_id: str, task_id: str, limit: int | None
+) -> tuple[int | None, int | None] | None:
+    """Set a limit in place of the declared one; None: as declared. What is declared and what is set; None: no task."""
+    row = await tx.fetchrow(_sql.override, environment_id, task_id, limit)
+    return None if row is None else (row["declared"], row["overridden"])
+
+
 async def load(tx: Tx, environment_id: str, ids: Sequence[str]) -> dict[str, StoredTask]:
     rows = await tx.fetch(_sql.load, environment_id, list(ids))
     return {
@@ -72,7 +80,7 @@ async def every(tx: Tx, environment_id: str) -> list[TaskState]:
         declaration = msgspec.json.decode(row["declaration"], type=TaskDeclaration)
         schema = msgspec.json.decode(row["payload_schema"]) if row["payload_schema"] else None
         declared = replace(declaration, payload_schema=schema)
-        state = (row["updated_at"], row["paused"], row["failed_in_row"], row["slowed_until"])
+        state = (row["updated_at"], row["paused"], row["failed_in_row"], row["slowed_until"], row["concurrency"])
         found.append(TaskState(declared, *state))
     return found
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from stepwell.engine import queues
+from stepwell.engine import environments, queues
 from stepwell.errors import ApiError, ConfigError
 from stepwell.model.queue import Queue, QueueLimits
 from stepwell.model.rate import Rate
 from stepwell.primitives.duration import seconds
 from stepwell.protocol import operations
-from stepwell.protocol.queueing import ConcurrencyView, Limits, Paused, QueueNaming, Queues, QueueView, RateView
+from stepwell.protocol.queueing import (
+    ConcurrencyView,
+    EnvironmentView,
+    Limits,
+    Paused,
+    QueueNaming,
+    Queues,
+    QueueView,
+    RateView,
+    TaskLimit,
+)
 from stepwell.server.paging import page_numbers, rows_before
 from stepwell.server.requests import Call
 
@@ -74,6 +84,33 @@ async def pause_environment(call: Call) -> Paused:
     paused = call.body.action == "pause"
     await queues.pause_environment(call.backend.db, call.environment_id, paused=paused)
     return Paused(id=call.environment.slug, paused=paused)
+
+
+async def limit_task(call: Call) -> TaskLimit:
+    task_id = call.parameters["task_id"]
+    limit = call.body.concurrency_limit
+    base, override = await queues.limit_task(call.backend.db, call.environment_id, task_id, limit)
+    return TaskLimit(id=task_id, current=base if override is None else override, base=base, override=override)
+
+
+async def environment(call: Call) -> EnvironmentView:
+    found = await environments.get_environment(call.backend.db, call.environment_id)
+    assert found is not None, "the key is of an environment"
+    return EnvironmentView(
+        id=found.slug,
+        paused=found.paused,
+        concurrency_limit=found.concurrency_limit,
+        burst_factor=found.burst_factor,
+    )
+
+
+async def limit_environment(call: Call) -> EnvironmentView:
+    limit, burst = call.body.concurrency_limit, call.body.burst_factor
+    try:
+        await environments.set_limit(call.backend.db, call.environment_id, limit, burst_factor=burst)
+    except ConfigError as error:
+        raise ApiError(error.message, hint=error.hint, code="invalid-request", status=422) from None
+    return await environment(call)
 
 
 # ── from what was said, and to what is shown ─────────────────────────────────
@@ -146,4 +183,7 @@ HANDLERS = {
     operations.RESET_QUEUE: reset,
     operations.PAUSE_TASK: pause_task,
     operations.PAUSE_ENVIRONMENT: pause_environment,
+    operations.LIMIT_TASK: limit_task,
+    operations.GET_ENVIRONMENT: environment,
+    operations.LIMIT_ENVIRONMENT: limit_environment,
 }

@@ -76,6 +76,7 @@ def _view(state: TaskState) -> TaskView:
         ttl=task.ttl,
         tags=list(task.tags),
         payload_schema=task.payload_schema,
+        concurrency_limit=state.concurrency,
         paused=state.paused,
         failed_in_row=state.failed_in_row,
         slowed_until=state.slowed_until,

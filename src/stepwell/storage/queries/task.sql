@@ -58,6 +58,11 @@ UPDATE task SET probe_id = f.run_id, slowed_until = clock_timestamp() + make_int
 FROM unnest($2::text[], $3::text[]) AS f (task_id, run_id)
 WHERE task.environment_id = $1 AND task.id = f.task_id AND task.slowed_until IS NOT NULL
 
+-- name: override
+-- Sets how many runs of a task may execute at once in place of what was declared; null: as declared. Returns both.
+UPDATE task SET concurrency_override = $3 WHERE environment_id = $1 AND id = $2
+RETURNING concurrency_limit AS declared, concurrency_override AS overridden
+
 -- name: load
 -- Declarations of these tasks, without their schemas.
 SELECT id, declaration, schema_digest, updated_at FROM task WHERE environment_id = $1 AND id = ANY($2)
@@ -81,7 +86,9 @@ WHERE environment_id = $1 AND id = ANY($2) AND payload_schema IS NOT NULL
 
 -- name: all
 -- All tasks of an environment by id.
-SELECT id, declaration, payload_schema, updated_at, paused, failed_in_row, slowed_until FROM task WHERE environment_id = $1 ORDER BY id
+SELECT id, declaration, payload_schema, updated_at, paused, failed_in_row, slowed_until,
+       coalesce(concurrency_override, concurrency_limit) AS concurrency
+FROM task WHERE environment_id = $1 ORDER BY id
 
 -- name: ids
 -- The ids of an environment's tasks, for "did you mean".
