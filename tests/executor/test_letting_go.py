@@ -24,7 +24,8 @@ import pytest
 from stepwell import durable, sleep, step, task
 from stepwell.executor.belongings import why_not_plain
 from stepwell.executor.outcomes import Suspended
-from tests.executor.life import one_life
+from stepwell.executor.surroundings import Surroundings
+from tests.executor.life import lives, one_life
 
 LOCK = threading.Lock()
 RLOCK = threading.RLock()
@@ -664,3 +665,23 @@ def test_a_suspended_run_stays_only_if_nothing_of_it_would_have_happened(name: s
     assert isinstance(outcome, Suspended), outcome
     why = why_not_plain(attempt)
     assert (why is None) if shape.why is None else (why is not None and shape.why in why), why
+
+
+def test_threads_that_the_loop_keeps_count_only_while_they_work() -> None:
+    async def live() -> None:
+        loop = asyncio.get_running_loop()
+        before = Surroundings.now(loop)
+        assert before is not None
+
+        def are_others() -> bool:
+            return "threads" in (before.why_other(Surroundings.now(loop)) or "")
+
+        gate = threading.Event()
+        working = loop.run_in_executor(None, gate.wait)
+        assert are_others()
+        gate.set()
+        await working
+        while are_others():  # it says so to the loop before it is idle
+            await asyncio.sleep(0)
+
+    lives(live)

@@ -244,7 +244,6 @@ async def wait_plainly(leaves: str = "") -> int:
             await leave_a_task()
         case _:
             pass
-    await asyncio.to_thread(os.getpid)
     await asyncio.sleep(3600)
     return os.getpid()
 
