@@ -2,8 +2,8 @@
 
 A step that takes no time comes back as soon as the one before is stored. Sent one by one, each entry would cost a
 message to the server, a commit with its sync, and an answer. So where several runs go that fast, what they say gathers
-until as many have come as are still under way: one half is stored while the other half executes. A run that is alone,
-or whose companions take longer, waits for nobody.
+until three of four have come: who is late holds up nobody for long. A run that is alone, or whose companions take
+longer, waits for nobody.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ QUICK = 0.008
 """Seconds from an answer to the run's next entry, within which a run is expected to come again if it just did."""
 HOLD = 0.004
 """Seconds that an entry waits for others at most."""
+_TO_EACH = 3
+"""So many come to each that is still under way, before they go."""
 
 
 class Companions:
@@ -50,9 +52,9 @@ class Companions:
         self._quick.discard(run_id)
 
     def are_coming(self) -> bool:
-        """Whether more are expected than have come."""
+        """Whether so many are expected still that what has come should wait."""
         self._forget_late(self._clock() - QUICK)
-        return len(self._expected) > self._come
+        return len(self._expected) * _TO_EACH > self._come
 
     def sent(self) -> None:
         """What has come is on its way."""
