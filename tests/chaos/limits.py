@@ -97,8 +97,8 @@ class Claimers(Protocol):
 
     def begin(self) -> None: ...
 
-    def kill(self) -> str:
-        """One of them, at random; its name, once nothing of it is left."""
+    def kill(self) -> tuple[str, float]:
+        """One of them, at random; its name, and the moment from which nothing of it was left."""
         ...
 
     def end(self) -> None: ...
@@ -117,12 +117,12 @@ class Processes:
         name = f"claimer-{self._begun}"
         self._alive[name] = subprocess.Popen([*self._command, name])
 
-    def kill(self) -> str:
+    def kill(self) -> tuple[str, float]:
         name = random.choice(list(self._alive))
         process = self._alive.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        return name
+        return name, time.monotonic()
 
     def end(self) -> None:
         while self._alive:
@@ -147,17 +147,28 @@ class Workers:
         self._alive[name] = WorkerProcess(self._stack.server.url, self._stack.key, modules, environ, **settings)
         self._alive[name].start()
 
-    def kill(self) -> str:
+    def kill(self) -> tuple[str, float]:
         name = random.choice(list(self._alive))
         worker = self._alive.pop(name)
         executors = [psutil.Process(pid) for pid in worker.executors() if psutil.pid_exists(pid)]
+        os.kill(worker.pid, signal.SIGKILL)
+        while not all(_dead(executor) for executor in executors):
+            time.sleep(0.001)
+        died = time.monotonic()
         worker.kill()
-        psutil.wait_procs(executors, timeout=10)
-        return name
+        return name, died
 
     def end(self) -> None:
         while self._alive:
             self.kill()
+
+
+def _dead(process: psutil.Process) -> bool:
+    """Whether it executes nothing any more, even if nobody has taken note of it yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @dataclass
@@ -210,8 +221,8 @@ async def attack(
             left = await _left(db)
             if runs - left < (len(done.deaths) + 1) * runs / (kills + 1):
                 continue
-            name = await asyncio.to_thread(claimers.kill)
-            done.deaths[name] = time.monotonic()
+            name, died = await asyncio.to_thread(claimers.kill)
+            done.deaths[name] = died
             await _run_out(db, name)
             await asyncio.to_thread(claimers.begin)
             await _change(db, environment_id, done)
