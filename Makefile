@@ -30,7 +30,7 @@ $(STAMP):
 	@touch $@
 
 test: setup  ## Run the tests. Choose some with: make test ARGS="tests/engine -k lease"
-	$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
+	$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),-n 3 --dist loadfile --no-loadscope-reorder)
 
 check: format-check lint types imports  ## Exactly what CI runs: format, lint, types, import contracts, tests.
 	$(MAKE) test

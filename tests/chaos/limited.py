@@ -48,6 +48,6 @@ def two_at_once() -> int:
     return _execute()
 
 
-@task(id="plain", queue=changing)
-def plain() -> int:
+@task(id="changing", queue=changing)
+def changing_limit() -> int:
     return _execute()

@@ -50,7 +50,7 @@ MANIFEST = Manifest(
     tasks=(
         TaskDeclaration("keyed", queue="ten"),
         TaskDeclaration("two-at-once", queue="keys", concurrency=2),
-        TaskDeclaration("plain", queue="changing"),
+        TaskDeclaration("changing", queue="changing"),
     ),
     queues=(
         QueueDeclaration("ten", concurrency=10, concurrency_per_key=2),
@@ -196,7 +196,7 @@ async def fill(db: Database, environment_id: str, runs: int) -> Placed:
         asked: list[TriggerRequest] = []
         for _ in range(min(1000, runs - begun)):
             [task] = random.choices(TASKS, (6, 2, 3))
-            key = f"key-{random.randrange(KEYS)}" if task != "plain" else None
+            key = f"key-{random.randrange(KEYS)}" if task != "changing" else None
             asked.append(TriggerRequest(task, b"{}", options=TriggerOptions(concurrency_key=key)))
         for request, outcome in zip(asked, await trigger.trigger(db, environment_id, asked), strict=True):
             assert isinstance(outcome, trigger.Triggered), outcome

@@ -129,7 +129,7 @@ async def test_a_patch_changes_the_payload_of_each_and_everything_of_it_runs_aga
 
 
 async def test_what_a_patch_does_not_fit_stays_on_the_list_with_the_reason(world: World) -> None:
-    texts = (b'{"size": 1}', b'{"size": 2, "name": "b"}')
+    texts = (b'{"topic": "a"}', b'{"topic": "b", "depth": 2}')
     fine = [each.run_id for each in await world.ask(*[TriggerRequest("checked", text) for text in texts])]
     fine += [each.run_id for each in await world.ask(TriggerRequest("plain", b"[1]"), TriggerRequest("plain", b""))]
     for attempt in await world.claim(9):
@@ -137,12 +137,12 @@ async def test_what_a_patch_does_not_fit_stays_on_the_list_with_the_reason(world
         [answer] = await finish.finish(world.db, world.worker, [Finish(attempt.run_id, attempt.epoch, failure=failure)])
         assert answer is None
     everything = DeadFilter()
-    done = await dead.redrive_many(world.db, world.environment_id, everything, patch={"size": "large"})
+    done = await dead.redrive_many(world.db, world.environment_id, everything, patch={"depth": "large"})
     assert list(done.runs) == [fine[3]]
     assert [type(done.refused[run_id]) for run_id in fine[:3]] == [PayloadInvalid] * 3
     assert "no JSON object" in done.refused[fine[2]].message
     assert set(await listed(world)) == set(fine[:3])
-    again = await dead.redrive_many(world.db, world.environment_id, everything, patch={"size": 7})
+    again = await dead.redrive_many(world.db, world.environment_id, everything, patch={"depth": 7})
     assert list(again.runs) == fine[:2]
 
 

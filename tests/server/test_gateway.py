@@ -197,7 +197,7 @@ async def test_a_worker_is_told_at_once_that_its_run_is_canceled_and_how_long_it
         shown = await tenant.run(run_id)
         assert (shown["status"], shown["state"], shown["isCancelled"]) == ("CANCELED", "executing", True)
         assert isinstance(await worker.request(journal(attempt, entry(0))), Done)
-        assert isinstance(await worker.request(Finish(run_id, attempt.epoch, output=b"1")), Done)
+        assert isinstance(await worker.request(Finish(run_id, attempt.epoch, canceled=True)), Done)
         assert isinstance(await worker.request(journal(attempt, entry(1))), Refused)
         again = (await tenant.http.post(f"/api/v2/runs/{run_id}/cancel", json={})).json()
         assert again == {"id": run_id, "state": "canceled", "canceled": False}
