@@ -48,9 +48,8 @@ def refused(operation: Operation | None, error: StepwellError, request_id: str) 
     again = status in RETRYABLE_STATUSES and not useless
     response.headers["x-should-retry"] = "true" if again else "false"
     if isinstance(error, ApiError) and (after := error.details.get("retry_after")) is not None:
-        response.headers["retry-after"] = str(
-            math.ceil(after)
-        )  # whole seconds, as HTTP has it; the body says it exactly
+        # Whole seconds, as HTTP has it; the body says it exactly.
+        response.headers["retry-after"] = str(math.ceil(after))
     elif status == 503:
         response.headers["retry-after"] = "1"
     if status == 401:
