@@ -232,7 +232,7 @@ WORKLOADS = (
         "payloads",
         {"n": 5000, "size": 10_000},
         {"n": 1000, "size": 10_000},
-        _RUNS,
+        _RUNS | _COSTS,
     ),
     Workload(
         "w8", "W1 in a database without history", "growth", {"n": 5000, "history": 0}, {"n": 1000, "history": 0}, _RUNS

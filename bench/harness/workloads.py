@@ -176,9 +176,13 @@ def _killed(peer: Peer, n: int, *, standby: bool) -> Figures:
 
 def payloads(peer: Peer, n: int, size: int) -> Figures:
     """W7: as W1, with payloads and results of `size` bytes."""
+    figures: Figures = {}
     peer.start_workers()
     peer.run_all("echo", rows(100, size))
-    return {"runs": round(n / peer.run_all("echo", rows(n, size)), 1)}
+    given = rows(n, size)
+    with _costs(figures, n):
+        seconds = peer.run_all("echo", given)
+    return figures | {"runs": round(n / seconds, 1)}
 
 
 def growth(peer: Any, n: int, history: int) -> Figures:

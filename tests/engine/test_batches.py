@@ -49,6 +49,32 @@ async def test_a_refused_item_is_recorded_and_stops_no_other(world: World) -> No
     assert (done.status, done.completed_at is not None) == ("partial_failed", True)
 
 
+async def test_items_that_led_to_a_run_of_before_are_listed_with_it_and_taken_once(world: World) -> None:
+    earlier = await world.trigger(idempotency_key="k")
+    keyed, fresh = TriggerOptions(idempotency_key="k"), TriggerOptions(idempotency_key="new")
+    given: list[batches.Item] = [
+        (0, "plain", TriggerRequest("plain", b"{}", options=fresh)),
+        (1, "plain", TriggerRequest("plain", b"{}", options=fresh)),
+        (2, "plain", TriggerRequest("plain", b"{}", options=keyed)),
+        *items(3),
+    ]
+    batch = await batches.create(world.db, world.environment_id, 4)
+    for taken in (0, 4):
+        progress = await batches.add_items(world.db, world.environment_id, batch.batch_id, given)
+        assert (progress.deduplicated, progress.received, progress.sealed) == (taken, 4, True)
+    found, listed = await batches.listed(world.db, world.environment_id, batch.batch_id)
+    run_ids = [each.run_id for each in listed]
+    assert [each.index for each in listed] == [0, 1, 2, 3]
+    assert (run_ids[0], run_ids[2], len(set(run_ids))) == (run_ids[1], earlier, 3)
+    for attempt in await world.claim(10):
+        await world.finish(attempt, output=attempt.run_id.encode())
+    [first, second] = await batches.items(world.db, world.environment_id, batch.batch_id, after=1, limit=2)
+    assert [(each.index, each.output) for each in (first, second)] == [(2, earlier.encode()), (3, run_ids[3].encode())]
+    found = await batches.get(world.db, world.environment_id, batch.batch_id)
+    assert (found.accepted, found.ended, found.completed_at is not None) == (4, 4, True)
+    await world.check()
+
+
 def alike(*payloads: bytes, first: int = 0, task: str = "plain", **options: Any) -> Alike:
     request = TriggerRequest(task, payloads[0], options=TriggerOptions(**options), trigger_function="batchTrigger")
     return Alike(request, range(first, first + len(payloads)), payloads)

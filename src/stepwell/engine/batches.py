@@ -12,7 +12,7 @@ from stepwell.engine.trigger import trigger_in
 from stepwell.errors import ApiError, Conflict, NotFound, StepwellError
 from stepwell.model.batch import Batch, BatchCreated, BatchItem, BatchProgress
 from stepwell.model.trigger import Triggered, TriggerRequest
-from stepwell.primitives.ids import new_id
+from stepwell.primitives.ids import new_id, new_ids
 from stepwell.storage import batch, run
 from stepwell.storage.database import Database, Tx
 
@@ -133,12 +133,15 @@ async def _add(tx: Tx, environment_id: str, batch_id: str, given: Sequence[Item]
         for index, _, request in fresh
         if isinstance(request, TriggerRequest)
     ]
-    outcomes = iter(await trigger_in(tx, environment_id, wanted))
-    stored = [
-        _item(index, task_id, next(outcomes) if isinstance(request, TriggerRequest) else request)
-        for index, task_id, request in fresh
-    ]
-    await batch.insert_items(tx, batch_id, stored)
+    ids = new_ids("run", len(wanted))
+    outcomes = iter(zip(await trigger_in(tx, environment_id, wanted, ids), ids, strict=True))
+    others: list[BatchItem] = []  # a run that was made says itself which item it is
+    for index, task_id, request in fresh:
+        outcome, own_id = next(outcomes) if isinstance(request, TriggerRequest) else (request, None)
+        if not (isinstance(outcome, Triggered) and outcome.run_id == own_id):
+            others.append(_item(index, task_id, outcome))
+    if others:
+        await batch.insert_items(tx, batch_id, others)
     received, sealed = await batch.seal(tx, batch_id, len(fresh))
     return BatchProgress(batch_id, len(fresh), len(given) - len(fresh), sealed, known.expected, received)
 

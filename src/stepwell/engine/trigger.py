@@ -99,9 +99,11 @@ def is_usual(request: TriggerRequest) -> bool:
     return request.request_key is None or is_word(request.request_key)
 
 
-async def trigger_in(tx: Tx, environment_id: str, requests: Sequence[TriggerRequest]) -> list[Outcome]:
-    """The same within a transaction."""
-    return await _trigger(tx, environment_id, requests, [new_id("run") for _ in requests])
+async def trigger_in(
+    tx: Tx, environment_id: str, requests: Sequence[TriggerRequest], ids: Sequence[str] | None = None
+) -> list[Outcome]:
+    """The same within a transaction. ids: for the runs that are made; an outcome with another one made none."""
+    return await _trigger(tx, environment_id, requests, ids or [new_id("run") for _ in requests])
 
 
 async def _trigger(

@@ -191,7 +191,8 @@ CREATE TABLE run (
     CHECK (status <> 'executing' OR (attempt >= 1 AND attempt_open AND lease_epoch >= 1 AND started_at IS NOT NULL)),
     CHECK (ended_as IS NULL OR NOT attempt_open)
 ) WITH (fillfactor = 50);                                                -- room for a run's versions on its page
-ALTER TABLE run ALTER COLUMN output SET STORAGE EXTERNAL;                -- executors compress what is worth it
+-- Not compressed: pglz takes longer for one of them than all the rest of a run.
+ALTER TABLE run ALTER COLUMN payload SET STORAGE EXTERNAL, ALTER COLUMN output SET STORAGE EXTERNAL;
 CREATE INDEX run_newest ON run (environment_id, number);
 CREATE INDEX run_of_task ON run (environment_id, task_id, number);
 CREATE INDEX run_ended_badly ON run (environment_id, ended_badly_as, number) WHERE ended_badly_as IS NOT NULL;
@@ -615,6 +616,7 @@ CREATE INDEX held_in_order ON held (environment_id, task_id, kind, key, number) 
 CREATE UNIQUE INDEX held_collected ON held (collector_id, place) WHERE collector_id IS NOT NULL;
 CREATE INDEX held_open ON held (collector_id) WHERE place = 0 AND NOT over;
 
+-- Items of a batch for which no run was made: refused ones, and those that led to a run which was there.
 CREATE TABLE batch_item (
     batch_id           text NOT NULL,
     index              integer NOT NULL CHECK (index >= 0),
@@ -675,6 +677,16 @@ SELECT id, environment_id, number, task_id, queue, status, ended_badly_as, failu
        forked_seq, concurrency_key, priority, max_attempts, max_duration, ttl, tags, metadata, idempotency_key, trigger_function, traceparent, test, attempt, crashes,
        executed, lease_epoch, created_at, updated_at, delayed_until, expires_at, started_at, finished_at, reviewed_at
 FROM run;
+
+-- All items of batches, with the runs that they led to.
+CREATE VIEW batched AS
+SELECT batch_id, batch_index AS index, task_id, id AS run_id, NULL AS error_code, NULL AS error, status, ended_as,
+       output, output_type, failure, finished_at
+FROM run WHERE batch_id IS NOT NULL
+UNION ALL
+SELECT item.batch_id, item.index, item.task_id, item.run_id, item.error_code, item.error, run.status, run.ended_as,
+       run.output, run.output_type, run.failure, run.finished_at
+FROM batch_item AS item LEFT JOIN run ON run.id = ANY(ARRAY[item.run_id]);
 
 -- What each run that has not ended stands in, by status: how lists of such runs find them.
 CREATE VIEW living AS

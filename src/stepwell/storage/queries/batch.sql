@@ -14,10 +14,10 @@ SELECT id, expected, received, parent_id FROM batch WHERE environment_id = $1 AN
 
 -- name: indexes
 -- Which places from $2 to $3 are taken.
-SELECT index FROM batch_item WHERE batch_id = $1 AND index BETWEEN $2 AND $3
+SELECT index FROM batched WHERE batch_id = $1 AND index BETWEEN $2 AND $3
 
 -- name: insert_items
--- Adds items. $1 batch; arrays: $2 index, $3 task, $4 run, $5 error code, $6 error.
+-- Adds items for which no run was made. $1 batch; arrays: $2 index, $3 task, $4 run, $5 error code, $6 error.
 INSERT INTO batch_item (batch_id, index, task_id, run_id, error_code, error)
 SELECT $1, * FROM unnest($2::integer[], $3::text[], $4::text[], $5::text[], $6::text[])
 
@@ -32,19 +32,17 @@ RETURNING received, sealed_at IS NOT NULL AS sealed
 -- A batch with counts.
 SELECT batch.*, counted.*
 FROM batch CROSS JOIN LATERAL (
-    SELECT count(item.run_id) AS accepted, count(item.error) AS refused, count(run.ended_as) AS ended,
-           max(run.finished_at) AS last_finished_at
-    FROM batch_item AS item LEFT JOIN run ON run.id = ANY(ARRAY[item.run_id]) WHERE item.batch_id = batch.id
+    SELECT count(run_id) AS accepted, count(error) AS refused, count(ended_as) AS ended,
+           max(finished_at) AS last_finished_at
+    FROM batched WHERE batched.batch_id = batch.id
 ) AS counted
 WHERE batch.environment_id = $1 AND batch.id = $2
 
 -- name: listed
 -- A batch's items in order, without how their runs ended.
-SELECT index, task_id, run_id, error_code, error FROM batch_item WHERE batch_id = $1 ORDER BY index
+SELECT index, task_id, run_id, error_code, error FROM batched WHERE batch_id = $1 ORDER BY index
 
 -- name: page
 -- A batch's items in order: those after index $2, at most $3.
-SELECT item.index, item.task_id, item.run_id, item.error_code, item.error,
-       run.status, run.output, run.output_type, run.failure
-FROM batch_item AS item LEFT JOIN run ON run.id = ANY(ARRAY[item.run_id])
-WHERE item.batch_id = $1 AND item.index > $2 ORDER BY item.index LIMIT $3
+SELECT index, task_id, run_id, error_code, error, status, output, output_type, failure
+FROM batched WHERE batch_id = $1 AND index > $2 ORDER BY index LIMIT $3

@@ -66,7 +66,7 @@ WITH given AS (
 SELECT id FROM made
 
 -- name: insert_alike
--- Makes usual runs that differ in nothing but id, payload and place in their batch, each with its event and its item.
+-- Makes usual runs that differ in nothing but id, payload and place in their batch, each with its event.
 -- $1 environment, $2 batch, $3 task, $4 queue, $5 type of the payloads, $6 concurrency key, $7 priority, $8 attempts,
 -- $9 max_duration, $10 ttl, $11 tags, $12 metadata, $13 trigger function, $14 traceparent, $15 test, $16 delay,
 -- $17 delay_until; arrays: $18 run, $19 payload, $20 index.
@@ -80,7 +80,7 @@ WITH moment AS MATERIALIZED (
            $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, delayed_until,
            coalesce(greatest(delayed_until, now()), now()) + make_interval(secs => $10)
     FROM unnest($18::text[], $19::bytea[], $20::integer[]) AS r (id, payload, index) CROSS JOIN moment
-    RETURNING id, number, status, batch_index, expires_at, created_at, delayed_until
+    RETURNING id, number, status, expires_at, created_at, delayed_until
 ), queued AS (
     INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number, expires_at)
     SELECT id, $1, $4, $3, $6, false, coalesce(delayed_until, created_at) - make_interval(secs => $7), number, expires_at
@@ -95,13 +95,11 @@ WITH moment AS MATERIALIZED (
     ON CONFLICT (environment_id, queue, task_id, resumed, key) DO NOTHING
 ), put_off AS (
     INSERT INTO delayed (run_id, due_at) SELECT id, delayed_until FROM made WHERE status = 'delayed'
-), told AS (
-    INSERT INTO event (run_id, kind, data)
-    SELECT id, 'triggered', CASE WHEN delayed_until IS NULL THEN '{}'
-                                 ELSE jsonb_build_object('delayed_until', delayed_until) END
-    FROM made
 )
-INSERT INTO batch_item (batch_id, index, task_id, run_id) SELECT $2, batch_index, $3, id FROM made
+INSERT INTO event (run_id, kind, data)
+SELECT id, 'triggered', CASE WHEN delayed_until IS NULL THEN '{}'
+                             ELSE jsonb_build_object('delayed_until', delayed_until) END
+FROM made
 
 -- name: begin
 -- Makes one usual run, with its request key, as `insert` does; and if nothing limits or pauses it, and nothing waits in its
