@@ -18,7 +18,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path_factory.mktemp("project"))
     monkeypatch.setattr("stepwell.client.retrying.FIRST_DELAY", 0.001)
-    monkeypatch.setattr("stepwell.client.runs.AGAIN", 0.001)
+    monkeypatch.setattr("stepwell.client.patience.AGAIN", 0.001)
 
 
 @pytest.fixture

@@ -146,6 +146,20 @@ async def test_a_result_that_does_not_come_in_time_is_a_timeout(server: LocalSer
         await ask("runs.result", "run_1", "50ms")
 
 
+async def test_a_result_is_waited_for_over_a_restart_of_the_server(server: LocalServer, ask: Ask) -> None:
+    server.answer(*[Answer({}, cut=True)] * TRIES, *[Answer(status=503)] * TRIES, UNFINISHED, ENDED)
+    assert await ask("runs.result", "run_1") == "[1]"
+
+
+async def test_a_watch_is_kept_over_a_restart_of_the_server(
+    server: LocalServer, client: Stepwell, blocking: sync.Stepwell
+) -> None:
+    away, last = [Answer({}, cut=True)] * (TRIES + 1), sse(("run", detail("completed"), "0.-1.0"))
+    server.answer(*away, last, *away, last)
+    assert len([each async for each in client.runs.watch("run_1")]) == 1
+    assert len(list(blocking.runs.watch("run_1"))) == 1
+
+
 def batch_answers(request: Request) -> Answer:
     if request.path == "/api/v3/batches":
         return Answer({"id": "batch_1", "runCount": 2, "isCached": False}, 202)

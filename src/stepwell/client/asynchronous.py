@@ -26,6 +26,7 @@ from stepwell.client.specs import spec_of, specs_of
 from stepwell.client.tokens import TokenChoice, TokenFields
 from stepwell.client.transport import headers_of, raise_silence, reply_of, timeout_of, was_sent
 from stepwell.client.watching import Message, Seen, Watch
+from stepwell.errors import ConnectionFailed
 from stepwell.model.child import ChildSpec
 from stepwell.primitives.duration import seconds
 from stepwell.protocol.events import EventSent, SentEvent, SentEventList
@@ -217,7 +218,12 @@ class Stepwell:
         try:
             call = next(exchange)
             while True:
-                call = exchange.send(await self._reply(call))
+                try:
+                    reply = await self._reply(call)
+                except ConnectionFailed as silence:
+                    call = exchange.throw(silence)
+                else:
+                    call = exchange.send(reply)
         except StopIteration as done:
             return done.value
 
@@ -234,7 +240,7 @@ class Stepwell:
                     if seen is not None:
                         yield seen
             except httpx2.TransportError as error:
-                if delay_after_silence(call, tried, sent=was_sent(error)) is None:
+                if watch.patience.unheard():
                     raise_silence(self._connection, call, error, tried)
             if not watch.ended:
                 await asyncio.sleep(delay_after_silence(call, min(tried, 4), sent=True) or 0.0)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from stepwell.client.exchange import Exchange, ask
-from stepwell.client.runs import AGAIN, HOLD, SLACK, raw
-from stepwell.errors import Conflict, UpdatePending, UpdateRefused
+from stepwell.client.patience import SLACK, Patience
+from stepwell.client.runs import raw
+from stepwell.errors import Conflict, ConnectionFailed, UpdatePending, UpdateRefused
 from stepwell.protocol import operations
 from stepwell.protocol.messages import MessageSent, SendMessage, UpdateQuery, UpdateView
 from stepwell.protocol.wire import UNSET
@@ -22,35 +23,35 @@ def update(
     run_id: str, name: str, data: Any, timeout: float | None, clock: Callable[[], float] = time.monotonic
 ) -> Exchange[Any]:
     """What the run accepted. Raises UpdateRefused, UpdatePending after `timeout` seconds, Conflict (run-ended)."""
-    begun = clock()
+    patience = Patience(timeout, clock)
     found = yield from ask(operations.SEND_UPDATE, UpdateView, _body(name, data), run_id=run_id)
-    return (yield from _answer(run_id, found, timeout, begun, clock))
+    return (yield from _answer(run_id, found, timeout, patience))
 
 
 def update_answer(
     run_id: str, update_id: str, timeout: float | None, clock: Callable[[], float] = time.monotonic
 ) -> Exchange[Any]:
     """The same of one that was sent before."""
-    begun = clock()
+    patience = Patience(timeout, clock)
     found = yield from _look(run_id, update_id, 0.0)
-    return (yield from _answer(run_id, found, timeout, begun, clock))
+    return (yield from _answer(run_id, found, timeout, patience))
 
 
-def _answer(
-    run_id: str, found: UpdateView, timeout: float | None, begun: float, clock: Callable[[], float]
-) -> Exchange[Any]:
-    pause = 0.0
+def _answer(run_id: str, found: UpdateView, timeout: float | None, patience: Patience) -> Exchange[Any]:
+    patience.heard()
     while found.status == "pending":
-        left = None if timeout is None else timeout - (clock() - begun)
-        if left is not None and left <= 0:
+        if patience.over:
             raise UpdatePending(
                 f"update {found.name!r} of run {run_id} has no answer after {timeout:g} s: unknown, still pending",
                 update_id=found.id,
                 hint="ask again: client.update_answer(run_id, error.update_id)",
             )
-        asked, hold = clock(), HOLD if left is None else min(HOLD, left)
-        found = yield from _look(run_id, found.id, hold, pause)
-        pause = 0.0 if clock() - asked >= min(hold, 1.0) else AGAIN
+        try:
+            found = yield from _look(run_id, found.id, patience.ask(), patience.pause)
+            patience.heard()
+        except ConnectionFailed:
+            if patience.unheard():
+                raise
     return _outcome(run_id, found)
 
 

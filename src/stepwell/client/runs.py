@@ -11,13 +11,14 @@ import msgspec
 
 from stepwell.client.caller import Caller, caller, waits_for_ancestor, waits_for_itself
 from stepwell.client.checks import epoch_seconds
-from stepwell.client.exchange import Exchange, Reply, ask, call, raise_for_refusal, read
+from stepwell.client.exchange import Call, Exchange, Reply, ask, call, raise_for_refusal, read
 from stepwell.client.options import Duration
 from stepwell.client.outcomes import failure_of, outcome_of, output_of
+from stepwell.client.patience import SLACK, Patience
 from stepwell.codec.payload import JSON, TAGGED, Packet, plain_bytes
 from stepwell.codec.values import dumps
 from stepwell.codec.walk import SAFE_INTEGER
-from stepwell.errors import NotFound
+from stepwell.errors import ConnectionFailed, NotFound
 from stepwell.model.lifecycle import is_terminal
 from stepwell.primitives.duration import seconds
 from stepwell.protocol import operations
@@ -48,9 +49,6 @@ from stepwell.protocol.wire import UNSET, Id
 V_co = TypeVar("V_co", covariant=True)
 V = TypeVar("V")
 
-HOLD = 20.0  # seconds for which the server holds a question after a result
-SLACK = 15.0  # seconds on top of that for the answer to come
-AGAIN = 0.5  # seconds before asking again, when the answer came early: a server that drains does not hold
 UNFINISHED = "run-unfinished"
 
 
@@ -123,27 +121,33 @@ def result(run_id: str, timeout: float | None, clock: Callable[[], float] = time
 
     Raises:
         RunFailed: it ended without one. TimeoutError: it had not ended after `timeout` seconds; it goes on.
+        ConnectionFailed: the server did not answer for a minute, or up to the time-out.
         ConfigError (waits-for-itself): the run whose code asks is this one, or would wait for ever for one above it.
     """
     yield from _check_caller(run_id, timeout)
-    begun, pause = clock(), 0.0
+    patience = Patience(timeout, clock)
     while True:
-        left = None if timeout is None else max(0.0, timeout - (clock() - begun))
-        hold = HOLD if left is None else min(HOLD, left)
-        asked = clock()
-        reply = yield call(
-            operations.GET_RESULT,
-            query=WaitQuery(wait=round(hold, 3)),
-            headers={"accept": f"{TAGGED}, {JSON}"},
-            within=hold + SLACK,
-            pause=pause,
-            run_id=run_id,
-        )
-        if not _is_unfinished(reply):
-            return _output(read(reply, Result))
-        if timeout is not None and clock() - begun >= timeout:
+        try:
+            reply = yield _question(run_id, patience.ask(), patience.pause)
+            if not _is_unfinished(reply):
+                return _output(read(reply, Result))
+            patience.heard()
+        except ConnectionFailed:
+            if patience.unheard():
+                raise
+        if patience.over:
             raise TimeoutError(f"run {run_id} had not ended after {timeout:g} s; it goes on")
-        pause = 0.0 if clock() - asked >= min(hold, 1.0) else AGAIN
+
+
+def _question(run_id: str, hold: float, pause: float) -> Call:
+    return call(
+        operations.GET_RESULT,
+        query=WaitQuery(wait=round(hold, 3)),
+        headers={"accept": f"{TAGGED}, {JSON}"},
+        within=hold + SLACK,
+        pause=pause,
+        run_id=run_id,
+    )
 
 
 def _check_caller(run_id: str, timeout: float | None) -> Exchange[None]:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from stepwell.client.exchange import Call, call
+from stepwell.client.patience import Patience
 from stepwell.errors import ApiError
 from stepwell.model.lifecycle import is_terminal
 from stepwell.protocol import operations
@@ -34,11 +35,12 @@ class Message:
 
 
 class Watch:
-    """What has been seen of a run. `ended`: the run is over, and so is the watch."""
+    """What has been seen of a run. `ended`: the run is over, and so is the watch. `patience`: with its server."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.ended = False
+        self.patience = Patience()
         self._place = ""
 
     def call(self) -> Call:
@@ -52,6 +54,7 @@ class Watch:
         Raises:
             ApiError: it cannot be read.
         """
+        self.patience.heard()
         kind = _KINDS.get(message.kind)
         if kind is None:
             return None
