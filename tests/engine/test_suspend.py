@@ -7,14 +7,17 @@ import time
 
 import pytest
 
-from stepwell.engine import cancel, observe, replay, wake
+from stepwell.codec import body
+from stepwell.codec.values import dumps
+from stepwell.engine import cancel, checkpoint, observe, release, replay, wake
 from stepwell.engine.finish import finish
 from stepwell.engine.suspend import suspend
 from stepwell.errors import CheckpointError, LeaseLost
+from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.child import ChildPage
 from stepwell.model.wait import Wait
-from stepwell.protocol.frames import Finish, StartAttempt, Suspend
-from tests.engine.world import FAILURE, World, spawn
+from stepwell.protocol.frames import Finish, Release, StartAttempt, Suspend
+from tests.engine.world import FAILURE, World, entry, spawn
 
 LATER = 4e9
 KEY = "/|map#0"
@@ -47,6 +50,104 @@ async def test_a_timer_wakes_when_it_is_due_and_not_before(world: World) -> None
     await world.timers_fire()
     assert [await wake.wake_due(world.db) for _ in range(2)] == [1, 0]
     assert await world.kinds(attempt.run_id) == ["triggered", "claimed", "suspended", "woken"]
+
+
+async def woken(world: World, attempt: StartAttempt, *waits: Wait) -> None:
+    await world.suspend(attempt, *waits)
+    await world.timers_fire()
+    assert await wake.wake_due(world.db) == 1
+
+
+async def rang(world: World, run_id: str) -> list[str]:
+    """The timers of which its journal says that they rang."""
+    return [each.key for each in await world.journal(run_id) if each.kind == "timer"]
+
+
+@pytest.mark.parametrize("task_id", ["plain", "shared"], ids=["without limits", "within limits"])
+async def test_the_claim_of_a_woken_run_notes_that_its_timer_rang_as_its_executor_would(
+    world: World, task_id: str
+) -> None:
+    attempt = await world.started(task_id)
+    await world.write(attempt, entry(0))
+    due = time.time() + 3600
+    await woken(world, attempt, Wait("/ä.0|timer#0", "timer", due_at=due))
+    assert await rang(world, attempt.run_id) == [], "its clock does not go on before it is claimed"
+    [again] = await world.claim()
+    first, noted = again.journal
+    assert first == entry(0)
+    nothing = body.pack(body.document(value_text=dumps(None)))
+    assert noted == Checkpoint(1, "/ä.0|timer#0", "timer", "value", noted.at, noted.at, nothing)
+    [epoch] = await world.sql("SELECT epoch FROM checkpoint WHERE run_id = $1 AND seq = 1", attempt.run_id)
+    assert epoch["epoch"] == again.epoch
+    assert abs(noted.at - again.now) < 60
+    assert await world.write(again, entry(2)) is None
+
+
+async def test_that_a_timer_rang_is_noted_once_however_often_the_run_is_claimed(world: World) -> None:
+    attempt = await world.started()
+    await woken(world, attempt, Wait("|timer#0", "timer", due_at=LATER))
+    for _ in range(3):
+        [again] = await world.claim()
+        assert await rang(world, attempt.run_id) == ["|timer#0"]
+        await release.release(world.db, world.worker, [Release(again.run_id, again.epoch)])
+
+
+async def test_of_several_timers_that_are_due_the_first_one_rang_and_the_others_are_the_executor_s_to_note(
+    world: World,
+) -> None:
+    attempt = await world.started()
+    waits = [Wait(f"|timer#{number}", "timer", due_at=due) for number, due in enumerate((LATER + 1, LATER, LATER + 2))]
+    await world.suspend(attempt, *waits)
+    await world.sql("UPDATE wait SET due_at = due_at - to_timestamp($1) + to_timestamp(1)", LATER)
+    assert await wake.wake_due(world.db) == 1
+    await world.claim()
+    assert await rang(world, attempt.run_id) == ["|timer#1"]
+
+
+async def test_the_clock_of_a_run_does_not_go_back_when_a_timer_rang(world: World) -> None:
+    attempt = await world.started()
+    await world.write(attempt, entry(0, at=LATER))
+    await woken(world, attempt, Wait("|timer#0", "timer", due_at=LATER))
+    [again] = await world.claim()
+    assert again.journal[1].at == LATER
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        [Wait("|step#0|sleep#0", "timer", due_at=LATER)],
+        [Wait("retry", "retry", due_at=LATER)],
+    ],
+    ids=["a timer within a step", "the wait of a retry"],
+)
+async def test_what_is_no_entry_of_its_own_is_not_noted(world: World, waits: list[Wait]) -> None:
+    attempt = await world.started()
+    await woken(world, attempt, *waits)
+    [again] = await world.claim()
+    assert again.journal == []
+
+
+async def test_that_a_timer_rang_is_not_noted_of_a_run_that_is_to_end(world: World) -> None:
+    attempt = await world.started()
+    await woken(world, attempt, Wait("|timer#0", "timer", due_at=LATER))
+    await cancel.cancel(world.db, world.environment_id, attempt.run_id)
+    [again] = await world.claim()
+    assert again.cancel_grace is not None
+    assert again.journal == []
+
+
+async def test_that_a_timer_rang_is_not_noted_where_the_journal_is_full(world: World) -> None:
+    attempt = await world.started()
+    await world.sql(
+        """INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint,
+                                   epoch, checksum)
+           SELECT $1, n, 'step#' || n, 'step', 'value', 1, 1, '', '', 1, false, '', 1, '12345678'
+           FROM generate_series(0, $2 - 1) AS n""",
+        *(attempt.run_id, checkpoint.LONGEST),
+    )
+    await woken(world, attempt, Wait("|timer#0", "timer", due_at=LATER))
+    await world.claim()
+    assert await world.sql("SELECT FROM checkpoint WHERE run_id = $1 AND kind = 'timer'", attempt.run_id) == []
 
 
 async def test_a_wait_that_is_satisfied_already_goes_straight_back_to_the_queue(world: World) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from stepwell.executor.tray import Tray as Taking
+from stepwell.model.checkpoint import Checkpoint
 from stepwell.model.retry import RetryPolicy
 from stepwell.protocol.frames import CancelRun, Finish, Release, StartAttempt, Suspend
 from stepwell.worker import ahead
@@ -47,9 +48,11 @@ class Scene:
         self.a = self.b = self.c = server.frame("act")
         self.pid = 0
 
-    async def begin(self, *, a: str = "stand", b: str = "", age_of_b: float = 0.0) -> None:
+    async def begin(
+        self, *, a: str = "stand", b: str = "", age_of_b: float = 0.0, journal_of_b: list[Checkpoint] | None = None
+    ) -> None:
         self.a = self._run("A", a)
-        self.b = self._run("B", b, age_of_b)
+        self.b = self._run("B", b, age_of_b, journal_of_b)
         self.c = self._run("C", "")
         await self._server.start_together(self.a, self.b, self.c)
         self.pid = await self.told("A")
@@ -91,10 +94,10 @@ class Scene:
         for gate in self._gates.values():
             gate.close()
 
-    def _run(self, name: str, part: str, age: float = 0.0) -> StartAttempt:
+    def _run(self, name: str, part: str, age: float = 0.0, journal: list[Checkpoint] | None = None) -> StartAttempt:
         self._gates[name] = gate = Gate(self._file.with_suffix(f".{name}"))
         given = {"part": part, "pipe": self._pipe.path, "file": gate.path, "name": name}
-        return self._server.frame("act", given, age=age)
+        return self._server.frame("act", given, age=age, journal=journal)
 
     def _pid_of(self, name: str) -> int:
         return int(self._heard.partition(f"{name} ")[2].partition(";")[0])
@@ -233,6 +236,33 @@ async def test_runs_that_are_not_known_to_be_short_are_not_handed_ahead(
     scene.go()
     with pytest.raises(AssertionError, match="B did not begin"):
         scene.told_without_the_worker("B")
+    await scene.ended_well(scene.a, scene.b, scene.c)
+
+
+def rang() -> list[Checkpoint]:
+    """The journal of a run that has waited."""
+    return [Checkpoint(0, "|timer#0", "timer", "value", time.time(), time.time(), b'j{"v":null}')]
+
+
+async def test_a_resumed_run_lies_ahead_as_others_do(scene: Scene, start_worker: StartWorker) -> None:
+    await start_worker(slots=1)
+    await scene.begin(b="wait", journal_of_b=rang())
+    scene.go()
+    assert scene.told_without_the_worker("B") == scene.pid
+    assert scene.told_without_the_worker("C") == scene.pid
+    await scene.ended_well(scene.a, scene.b, scene.c)
+    assert scene.began() == ["A", "B", "C"]
+
+
+async def test_a_run_with_much_to_replay_does_not_lie_ahead(
+    scene: Scene, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "REPLAYED", 0)
+    await start_worker(slots=1)
+    await scene.begin(b="wait", journal_of_b=rang())
+    scene.go()
+    assert scene.told_without_the_worker("C") == scene.pid
+    assert "B" not in scene.began()
     await scene.ended_well(scene.a, scene.b, scene.c)
 
 

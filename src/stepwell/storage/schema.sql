@@ -238,6 +238,7 @@ CREATE TABLE ready (                                                     -- stat
     rank               timestamptz NOT NULL,                             -- when it was due, less its head start
     number             bigint NOT NULL,
     expires_at         timestamptz,
+    rang               text,                                             -- the timer that woke it: the claim notes it in the journal
     -- Not to prove anything: an emptied lane cannot be removed while a run is on its way into it.
     CONSTRAINT ready_in_lane FOREIGN KEY (environment_id, queue, task_id, resumed, key) REFERENCES lane
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);

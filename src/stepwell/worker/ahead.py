@@ -22,6 +22,8 @@ MOST = 8
 """Runs in one tray. Linux has room for ten datagrams."""
 WORTH = 0.005
 """Seconds of work that may lie in one tray, going by what the task's runs took until now."""
+REPLAYED = 16
+"""Entries of the journal of a run that is laid in a tray: replaying more takes longer than others should wait."""
 LONG = 0.01
 """Seconds after which a run counts as long: what lies behind it is taken back."""
 _LATEST = 0.1
@@ -166,7 +168,7 @@ class Ahead:
 
 def _can_lie_with(executor: Executor, start: StartAttempt) -> bool:
     ordinary = start.isolation == "process" and start.warm and start.memory == executor.memory
-    return ordinary and not executor.retired and not start.journal and start.cancel_grace is None
+    return ordinary and not executor.retired and len(start.journal) <= REPLAYED and start.cancel_grace is None
 
 
 def _end_if_taken(executor: Executor, run_id: str) -> None:

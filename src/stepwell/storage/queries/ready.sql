@@ -85,7 +85,7 @@ WITH RECURSIVE before AS MATERIALIZED (
 ), picked AS MATERIALIZED (
     SELECT mine.*, share.declared_at
     FROM share CROSS JOIN LATERAL (
-        SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank
+        SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank, ready.rang
         FROM ready JOIN run ON run.id = ANY(ARRAY[ready.run_id])
         WHERE ready.environment_id = $1 AND ready.queue = share.queue AND ready.task_id = share.task_id
           AND ready.resumed = share.resumed AND ready.rank >= share.since AND ready.key IS NULL
@@ -95,7 +95,7 @@ WITH RECURSIVE before AS MATERIALIZED (
         FOR UPDATE OF ready SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
     ) AS mine
 ), chosen AS MATERIALIZED (
-    SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank, task.updated_at AS declared_at
+    SELECT ready.ctid AS ready_at, run.ctid AS run_at, ready.resumed, ready.rank, ready.rang, task.updated_at AS declared_at
     FROM unnest($6::text[]) AS f (run_id)
     JOIN ready ON ready.run_id = ANY(ARRAY[f.run_id])
     JOIN run ON run.id = ANY(ARRAY[f.run_id])
@@ -112,7 +112,23 @@ WITH RECURSIVE before AS MATERIALIZED (
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM (SELECT * FROM picked UNION ALL SELECT * FROM chosen) AS mine
     WHERE run.ctid = mine.run_at AND run.status = 'queued'
-    RETURNING run.*, mine.resumed, mine.rank, mine.ready_at, mine.declared_at
+    RETURNING run.*, mine.resumed, mine.rank, mine.rang, mine.ready_at, mine.declared_at
+), rung AS (
+    -- That a timer rang is an entry as its executor would write it, and here nobody else can write to the journal. It is
+    -- noted only now, for the run's clock goes on from it: what it sets a time limit for does not begin before.
+    -- `checksum` is that of `model/checkpoint.py`.
+    INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
+                            checksum)
+    SELECT id, seq, rang, 'timer', 'value', at, at, body, '', attempt, false, '', lease_epoch,
+           substr(sha256(int4send(length(key)) || key || int4send(5) || 'timer' || int4send(5) || 'value' || int4send(0)
+                         || int4send(seq) || float8send(at) || float8send(at) || '\x00' || int4send(0) || body), 1, 8)
+    FROM taken CROSS JOIN LATERAL (
+        SELECT coalesce(max(last.seq) + 1, 0) AS seq,
+               greatest(extract(epoch FROM clock_timestamp())::double precision, max(last.at)) AS at,
+               convert_to(taken.rang, 'UTF8') AS key, 'j{"v":null}'::bytea AS body
+        FROM (SELECT seq, at FROM checkpoint WHERE run_id = taken.id ORDER BY seq DESC LIMIT 1) AS last
+    ) AS entry
+    WHERE rang IS NOT NULL AND cancel_grace IS NULL AND seq < 50000
 ), gone AS (
     DELETE FROM ready USING taken WHERE ready.ctid = taken.ready_at
 ), leased AS (

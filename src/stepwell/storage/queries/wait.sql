@@ -15,8 +15,9 @@ FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
 -- name: wake
 -- waiting -> queued for at most $1 waits that are due, passing over what somebody else has locked. A wait that could be
 -- locked was not ended meanwhile, so its run still waits for it. statement_timestamp() can be looked up in the index,
--- as clock_timestamp() cannot: how many are not due yet makes no difference. Environments of what was woken, and how many;
--- in a row without one the seconds until the next wait is due, 0 if one was passed over, null if there is none.
+-- as clock_timestamp() cannot: how many are not due yet makes no difference. The first timer of a run that is due
+-- stands in its ready row: the claim notes in the journal that it rang, unless it was set within a step (two bars in its
+-- key), which its executor has to note. Environments of what was woken, and how many; in a row without one the seconds until the next wait is due, 0 if one was passed over, null if there is none.
 WITH due AS MATERIALIZED (
     SELECT wait.run_id, wait.key, wait.kind, wait.due_at
     FROM wait JOIN run ON run.id = ANY(ARRAY[wait.run_id])
@@ -32,9 +33,13 @@ WITH due AS MATERIALIZED (
     RETURNING id, environment_id, queue, task_id, concurrency_key, attempt_open, priority, number, created_at,
               delayed_until
 ), enqueued AS (
-    INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number)
+    INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number, rang)
     SELECT id, environment_id, queue, task_id, concurrency_key, attempt_open,
-           coalesce(delayed_until, created_at) - make_interval(secs => priority), number
+           coalesce(delayed_until, created_at) - make_interval(secs => priority), number,
+           (SELECT wait.key FROM wait
+            WHERE wait.run_id = woken.id AND wait.kind = 'timer' AND wait.due_at <= statement_timestamp()
+              AND wait.key NOT LIKE '%|%|%'
+            ORDER BY wait.due_at, wait.key LIMIT 1)
     FROM woken
 ), laned AS (
     INSERT INTO lane (environment_id, queue, task_id, resumed, key, virtual_time)
