@@ -139,8 +139,8 @@ async def test_that_a_timer_rang_is_not_noted_of_a_run_that_is_to_end(world: Wor
 async def test_that_a_timer_rang_is_not_noted_where_the_journal_is_full(world: World) -> None:
     attempt = await world.started()
     await world.sql(
-        """INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint,
-                                   epoch, checksum)
+        """INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested,
+                                   fingerprint, epoch, checksum)
            SELECT $1, n, 'step#' || n, 'step', 'value', 1, 1, '', '', 1, false, '', 1, '12345678'
            FROM generate_series(0, $2 - 1) AS n""",
         *(attempt.run_id, checkpoint.LONGEST),
