@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from stepwell.engine import observe, wake
+from stepwell.engine import finish, observe, wake
 from stepwell.errors import LeaseLost
 from stepwell.model.failure import Failure
 from stepwell.model.retry import MAX_CRASHES
-from stepwell.protocol.frames import StartAttempt
+from stepwell.model.run import RunOutcome
+from stepwell.protocol.frames import Finish, StartAttempt
 from tests.engine.world import FAILURE, World, entry
 
 CRASHED = Failure("crashed", "the executor ended with status 1")
@@ -41,6 +42,19 @@ async def test_a_finish_that_is_sent_again_is_done_already(world: World) -> None
     for _ in range(3):
         assert await world.finish(retried, failure=FAILURE) is None
     assert (await world.run(retried.run_id)).attempt == 1
+
+
+async def test_who_waits_is_told_of_what_completed_and_of_nothing_else(world: World) -> None:
+    runs = [await world.started() for _ in range(3)]
+    done, failing, lost = [Finish(run.run_id, run.epoch, output=b"1", output_type="application/json") for run in runs]
+    failing = Finish(failing.run_id, failing.epoch, failure=FAILURE)
+    lost = Finish(lost.run_id, lost.epoch + 1, output=b"1")
+    told: list[RunOutcome] = []
+    answers = await finish.finish(world.db, world.worker, [done, failing, lost], told.append)
+    assert told == [await observe.outcome(world.db, world.environment_id, done.run_id)]
+    assert [type(answer) for answer in answers] == [type(None), type(None), LeaseLost]
+    assert await finish.finish(world.db, world.worker, [done], told.append) == [None]
+    assert len(told) == 1  # what was sent again may have ended in any way
 
 
 async def test_a_failed_attempt_is_tried_again_as_often_as_its_task_allows(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -86,6 +87,22 @@ async def test_a_result_is_held_until_the_run_has_ended(tenant: Tenant) -> None:
     assert (result["ok"], result["state"], result["outputType"]) == (True, "completed", "application/json")
     assert json.loads(result["output"]) == {"answer": 42}
     assert (unknown.status_code, unknown.json()["code"]) == (404, "run-not-found")
+
+
+async def test_whoever_waits_is_told_of_runs_of_its_own_environment_only(
+    tenant: Tenant, make_tenant: Callable[[], Awaitable[Tenant]]
+) -> None:
+    stranger = await make_tenant()
+    async with tenant.worker("a") as worker, stranger.worker("a"):
+        run_id = await tenant.trigger("a")
+        attempt = await worker.start()
+        path = f"/api/v1/runs/{run_id}/result?wait=20"
+        waiting = [asyncio.create_task(each.http.get(path)) for each in (stranger, tenant)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await worker.complete(attempt, b'{"secret": 42}')
+        turned_away, told = [await each for each in waiting]
+    assert (turned_away.status_code, turned_away.json()["code"]) == (404, "run-not-found")
+    assert json.loads(told.json()["output"]) == {"secret": 42}
 
 
 async def test_an_output_in_our_own_encoding_is_shown_as_plain_json(tenant: Tenant) -> None:

@@ -309,6 +309,28 @@ async def test_a_connection_that_went_silent_is_replaced_and_the_write_runs_agai
     assert await stored(notes) == [1]
 
 
+async def test_a_statement_goes_to_the_connection_that_knows_it(database: Database) -> None:
+    async def asked(name: str) -> int:
+        return (await database.read_alone(name, "SELECT pg_backend_pid()"))[0][0]
+
+    first = await asked("often")
+    async with database.read("rarely") as tx:
+        assert await tx.fetchval("SELECT pg_backend_pid()") == first  # the only one
+        second = await asked("often")
+    assert second != first
+    for name, process in (("rarely", first), ("often", second), ("rarely", first)):
+        assert await asked(name) == process
+
+
+async def test_whoever_waits_gets_the_connection_that_another_lays_back(postgres: EmbeddedPostgres) -> None:
+    async with await Database.connect(postgres.url, max_size=1) as database:
+        async with database.read("holds") as tx:
+            process = await tx.fetchval("SELECT pg_backend_pid()")
+            waiting = [asyncio.create_task(database.read_alone("waits", "SELECT pg_backend_pid()")) for _ in range(3)]
+            await asyncio.wait(waiting, timeout=0)
+        assert [rows[0][0] for rows in await asyncio.gather(*waiting)] == [process] * 3
+
+
 async def test_a_pool_without_a_free_connection_says_so_in_time(notes: Database) -> None:
     async with await Database.connect(notes.url, max_size=1, acquire_timeout=0.05) as small, small.read("hold"):
         with pytest.raises(ConnectionFailed, match=r"no connection .* came free within 0.05 s"):

@@ -10,7 +10,7 @@ the same things. It leaves all others as they are; `_finish` looks at those.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stepwell.codec.payload import LARGEST
@@ -24,7 +24,7 @@ from stepwell.model.error_group import error_group
 from stepwell.model.event import EventKind
 from stepwell.model.failure import Failure
 from stepwell.model.retry import RetryDecision, RetryPolicy, decide_recovery, decide_retry
-from stepwell.model.run import RunState
+from stepwell.model.run import RunOutcome, RunState
 from stepwell.protocol.frames import Finish, Release
 from stepwell.storage import attempt, checkpoint, event, run, task, wait
 from stepwell.storage.attempt import AttemptEnd
@@ -57,26 +57,35 @@ class Decision:
     same_attempt: bool = False
 
 
-async def finish(db: Database, worker_id: str, frames: Sequence[Finish]) -> list[StepwellError | None]:
+async def finish(
+    db: Database, worker_id: str, frames: Sequence[Finish], completed: Callable[[RunOutcome], None] | None = None
+) -> list[StepwellError | None]:
     """One answer for each frame, None when its attempt's end is stored; the refusal is LeaseLost.
 
-    An output over 10 MB makes the run fail: nobody could be told of it otherwise.
+    An output over 10 MB makes the run fail: nobody could be told of it otherwise. `completed` is told of the runs that
+    simply complete, once that is committed: whoever waits for one needs not ask for it.
     """
 
     usual = {frame.run_id: frame for frame in frames if _is_usual(frame)}
-    done = await _complete(db, worker_id, usual) if usual else set[tuple[str, int]]()
+    done = await _complete(db, worker_id, usual, completed) if usual else set[tuple[str, int]]()
     rest = [frame for frame in frames if (frame.run_id, frame.epoch) not in done]
     answers = iter(await _finish(db, worker_id, rest) if rest else ())
     return [None if (frame.run_id, frame.epoch) in done else next(answers) for frame in frames]
 
 
-async def _complete(db: Database, worker_id: str, usual: Mapping[str, Finish]) -> set[tuple[str, int]]:
+async def _complete(
+    db: Database, worker_id: str, usual: Mapping[str, Finish], completed: Callable[[RunOutcome], None] | None
+) -> set[tuple[str, int]]:
     """End what simply completes; the (run, epoch) of those for which that was so."""
     endings = [
         (run_id, frame.epoch, frame.output, frame.output_type if frame.output is not None else None)
         for run_id, frame in sorted(usual.items())
     ]
     done, freed, recovered = await run.complete(db, "finish_alone", worker_id, endings)
+    if completed is not None:
+        for run_id, _, output, output_type in endings:
+            if run_id in done:
+                completed(RunOutcome(run_id, done[run_id], "completed", output, output_type))
     event.announce(db, ready=freed, runs=done)
     if recovered:
         await slowing.note_successes(db, recovered)

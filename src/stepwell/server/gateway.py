@@ -165,7 +165,7 @@ class Gateway:
             previous.closed.set()
         self._connections[connection.worker_id] = connection
         self._claimer_of(connection).add(connection)
-        requests = Requests(self._db, connection, self._committed)
+        requests = Requests(self._db, connection, self._committed, self._hints.completed)
         _log.info("worker connected", worker=connection.worker_id, held=len(connection.held))
         tasks = [
             asyncio.create_task(self._read(connection, requests), name="read"),

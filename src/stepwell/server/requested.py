@@ -10,6 +10,7 @@ from typing import Any
 
 from stepwell.engine import checkpoint, finish, logs, metadata, release, suspend
 from stepwell.errors import StepwellError
+from stepwell.model.run import RunOutcome
 from stepwell.protocol.frames import (
     Done,
     Finish,
@@ -36,11 +37,18 @@ ENDINGS = (Suspend, Finish, Release)
 class Requests:
     """One worker's requests. Runs and kinds are independent, but a run's ending waits for what came before it.
 
-    `committed` is called after each commit, before the worker is answered. All of a batch happens in callbacks of its
-    committer: no request has a task or a future of its own.
+    `committed` is called after each commit, before the worker is answered, and `completed` before that for each run
+    that simply completed. All of a batch happens in callbacks of its committer: no request has a task or a future of
+    its own.
     """
 
-    def __init__(self, db: Database, connection: Connection, committed: Callable[[Connection, Written], None]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        connection: Connection,
+        committed: Callable[[Connection, Written], None],
+        completed: Callable[[RunOutcome], None],
+    ) -> None:
         self._connection = connection
         self._committed = committed
         self._unanswered: dict[str, set[int]] = {}
@@ -49,7 +57,7 @@ class Requests:
         self._committers: dict[type[Any], Committer[Any, None]] = {
             WriteJournal: Committer("journal", partial(checkpoint.write_journal, db, worker_id)),
             Suspend: Committer("suspend", partial(suspend.suspend, db, worker_id)),
-            Finish: Committer("finish", partial(finish.finish, db, worker_id), gap=FINISH_GAP),
+            Finish: Committer("finish", partial(finish.finish, db, worker_id, completed=completed), gap=FINISH_GAP),
             Release: Committer("release", partial(release.release, db, worker_id)),
             WriteLogs: Committer("logs", partial(logs.write_logs, db, worker_id)),
             SetMetadata: Committer("metadata", partial(metadata.set_metadata, db, worker_id)),

@@ -22,7 +22,8 @@ Hints = Mapping[str, Iterable[str]]
 Callback = Callable[[list[str]], None]
 """Gets the ids; none of them: look at everything. It must not block."""
 
-_PAUSE = 0.01  # seconds between two notifications: under load one tells of many commits, alone none waits
+_FIRST = 0.002  # seconds from a commit to its notification: whoever waits for the commit here goes first
+_PAUSE = 0.01  # seconds between two notifications: under load one tells of many commits
 _MOST_BYTES = 7000  # Postgres refuses 8000
 _CLOSE_SECONDS = 2.0
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Announcer:
 
     async def _send_waiting(self) -> None:
         try:
+            await asyncio.sleep(_FIRST)
             while self._waiting:
                 payloads = [(channel, self._payload(channel, ids)) for channel, ids in self._waiting.items()]
                 self._waiting.clear()

@@ -41,6 +41,7 @@ from stepwell.storage.connection import (
     unavailable,
 )
 from stepwell.storage.crashpoints import crashpoint
+from stepwell.storage.pool import Pool
 
 Result = TypeVar("Result")
 RETRIES = 3
@@ -102,7 +103,7 @@ class Database:
         self, url: str, pool: Any, acquire_timeout: float, settings_per_transaction: Mapping[str, str] | None = None
     ) -> None:
         self.url = url
-        self._pool = pool
+        self._pool = Pool(pool)
         self._acquire_timeout = acquire_timeout
         self.announcer = Announcer(self._notify)
         settings = (settings_per_transaction or {}).items()
@@ -201,15 +202,16 @@ class Database:
         return rows
 
     async def _fetch(self, name: str, statement: str, *args: Any) -> list[asyncpg.Record]:
-        connection = await self._acquire()
+        connection = await self._acquire(name)
         try:
-            return await Tx(name, connection).fetch(statement, *args)
+            rows = await Tx(name, connection).fetch(statement, *args)
         except BaseException as error:
             if is_lost(error):
                 _drop(connection)
-            raise
-        finally:
             await self._pool.release(connection)
+            raise
+        await self._pool.lay_back(connection)
+        return rows
 
     async def read_alone(self, name: str, statement: str, *args: Any) -> list[asyncpg.Record]:
         """One statement that only reads: one round trip where `read` takes three. Raises ConnectionFailed."""
@@ -231,7 +233,7 @@ class Database:
 
     async def _attempt(self, name: str, body: Callable[[Tx], Awaitable[Result]]) -> Result:
         crashpoint(name, "before")
-        async with self._transaction(_BEGIN) as connection:
+        async with self._transaction(name, _BEGIN) as connection:
             tx = Tx(name, connection)
             result = await body(tx)
             crashpoint(name, "after_exec")
@@ -259,7 +261,7 @@ class Database:
         Raises ConnectionFailed when Postgres cannot be asked.
         """
         try:
-            async with self._transaction(_BEGIN_READ) as connection:
+            async with self._transaction(name, _BEGIN_READ) as connection:
                 yield Tx(name, connection)
                 await ask(connection, "execute", "COMMIT")
         except PostgresError as error:
@@ -268,33 +270,40 @@ class Database:
             raise self._refusal(name, error) from error
 
     @asynccontextmanager
-    async def _transaction(self, begin: str) -> AsyncGenerator[Any]:
+    async def _transaction(self, name: str, begin: str) -> AsyncGenerator[Any]:
         """A connection in a transaction, rolled back if the block fails. Nothing leaks, wherever it is canceled."""
-        connection = await self._acquire()
+        connection = await self._acquire(name)
         try:
             await ask(connection, "execute", begin + self._preamble)
             yield connection
         except BaseException as error:
-            if is_lost(error):  # silent, or now a standby: the next connection may find a live primary
-                _drop(connection)
-            else:
-                await _roll_back(connection)
+            try:
+                if is_lost(error):  # silent, or now a standby: the next connection may find a live primary
+                    _drop(connection)
+                else:
+                    await _roll_back(connection)
+            finally:
+                await self._pool.release(connection)
             raise
-        finally:
-            await self._pool.release(connection)
+        await self._pool.lay_back(connection)
 
     async def _notify(self, payloads: list[tuple[str, str]]) -> None:
         channels, texts = zip(*payloads, strict=True)
-        connection = await self._acquire()
+        connection = await self._acquire("notify")
         try:
             await ask(connection, "execute", _NOTIFY, channels, texts)
-        finally:
+        except BaseException:
             await self._pool.release(connection)
+            raise
+        await self._pool.lay_back(connection)
 
-    async def _acquire(self) -> Any:
+    async def _acquire(self, name: str) -> Any:
+        """A connection, rather one that has done what has this name before."""
+        if (kept := self._pool.at_hand(name)) is not None:
+            return kept
         try:
             async with asyncio.timeout(self._acquire_timeout):
-                return await self._pool.acquire()
+                return await self._pool.acquire(name)
         except TimeoutError as error:
             raise ConnectionFailed(
                 f"no connection to Postgres at {self.address} came free within {self._acquire_timeout:g} s",

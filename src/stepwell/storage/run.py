@@ -221,16 +221,18 @@ async def finish(tx: Tx, endings: Sequence[Ending], left_by: str) -> set[str]:
 
 async def complete(
     db: Database, name: str, worker_id: str, endings: Sequence[tuple[str, int, bytes | None, str | None]]
-) -> tuple[set[str], set[str], list[tuple[str, str]]]:
+) -> tuple[dict[str, str], set[str], list[tuple[str, str]]]:
     """End runs as completed in one statement, given as (run, epoch, output, its type) in the order of their ids.
 
-    Returns the runs that it ended, which are those that the worker held and that have no parent; and the environments
-    in which a limited slot came free; and the tasks, with their environments, of which attempts had failed before.
+    Returns the runs that it ended, each with its task, which are those that the worker held and that have no parent;
+    and the environments in which a limited slot came free; and the tasks, with their environments, of which attempts
+    had failed before.
     """
     rows = await db.write_alone(name, _sql.complete, worker_id, *transposed(endings, 4))
     if not rows:
-        return set(), set(), []
-    return _ids(rows), set(rows[0]["freed"]), [(each[0], each[1]) for each in rows[0]["recovered"] or ()]
+        return {}, set(), []
+    tasks = {row["id"]: row["task_id"] for row in rows}
+    return tasks, set(rows[0]["freed"]), [(each[0], each[1]) for each in rows[0]["recovered"] or ()]
 
 
 async def cancel(tx: Tx, ids: Sequence[str], reason: str | None, left_by: str) -> set[str]:

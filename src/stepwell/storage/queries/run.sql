@@ -284,7 +284,7 @@ RETURNING run.id
 -- The usual end, as a transaction by itself: executing -> completed, with all that goes with it, for runs without a
 -- parent, for whom nobody waits, and that nobody canceled. Locks them in the order of the arrays, which is that of their
 -- ids. A lease is ended only under its run's lock, so the one that is read here is still there. Returns the runs that it
--- ended; others are as they were; the environments in which a slot came free that somebody may wait for; and the tasks of
+-- ended, with their tasks; others are as they were; the environments in which a slot came free that somebody may wait for; and the tasks of
 -- which attempts had failed before, with their environments. $1 worker; arrays: $2 run, $3 epoch,
 -- $4 output, $5 its type.
 WITH done AS (
@@ -308,7 +308,7 @@ WITH done AS (
 ), told AS (
     INSERT INTO event (run_id, kind, data) SELECT id, 'completed', jsonb_build_object('attempt', attempt) FROM done
 )
-SELECT id, ARRAY(
+SELECT id, task_id, ARRAY(
     SELECT slot.environment_id FROM (SELECT DISTINCT environment_id, queue, task_id FROM done) AS slot
     JOIN queue ON queue.environment_id = slot.environment_id AND queue.name = slot.queue
     JOIN environment ON environment.id = slot.environment_id
