@@ -316,9 +316,9 @@ async def test_a_statement_goes_to_the_connection_that_knows_it(database: Databa
     first = await asked("often")
     async with database.read("rarely") as tx:
         assert await tx.fetchval("SELECT pg_backend_pid()") == first  # the only one
-        second = await asked("often")
+        second = await asked("meanwhile")
     assert second != first
-    for name, process in (("rarely", first), ("often", second), ("rarely", first)):
+    for name, process in (("rarely", first), ("meanwhile", second), ("often", first), ("meanwhile", second)):
         assert await asked(name) == process
 
 
