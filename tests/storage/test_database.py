@@ -337,6 +337,36 @@ async def test_a_pool_without_a_free_connection_says_so_in_time(notes: Database)
             await insert(small, 1)
 
 
+async def test_whoever_waits_for_the_only_connection_gets_it_when_it_is_free(notes: Database) -> None:
+    async with await Database.connect(notes.url, max_size=1) as small:
+        await insert(small, 0)
+        async with asyncio.timeout(8):  # sooner than who waits gives up
+            await asyncio.gather(*(insert(small, number) for number in range(1, 20)))
+    assert await stored(notes) == [*range(20)]
+
+
+async def test_a_statement_that_is_given_up_leaves_nothing_to_the_next_one_on_its_connection(notes: Database) -> None:
+    async with await Database.connect(notes.url, max_size=1) as small:
+        slow = asyncio.create_task(small.read_alone("slow", "SELECT 1 AS it FROM pg_sleep(30)"))
+        while not await notes.read_alone("look", "SELECT FROM pg_stat_activity WHERE query LIKE '%pg\\_sleep(30)'"):
+            await asyncio.sleep(0)
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        assert [row["it"] for row in await small.read_alone("next", "SELECT 2 AS it")] == [2]
+
+
+async def test_closing_waits_for_no_connection_that_is_free(notes: Database) -> None:
+    small = await Database.connect(notes.url, application_name="to-be-closed")
+    await asyncio.gather(*(insert(small, number) for number in range(4)))
+    async with asyncio.timeout(5):
+        await small.close()
+    left = "SELECT FROM pg_stat_activity WHERE application_name = 'to-be-closed'"
+    async with asyncio.timeout(5):  # Postgres ends its side a moment later
+        while await notes.read_alone("left", left):
+            await asyncio.sleep(0)
+
+
 async def test_the_pool_outlives_a_postgres_that_is_killed_and_started_again(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path, settings=FAST) as postgres:
         async with await Database.connect(postgres.url, min_size=3, max_size=3) as database:

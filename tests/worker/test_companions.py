@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwell.worker.companions import QUICK, Companions
+from stepwell.worker.companions import HOLD, QUICK, Companions
 
 
 class Clock:
@@ -42,6 +42,46 @@ def test_entries_gather_until_three_of_four_have_come() -> None:
         companions.wrote(run_id)
         waits.append(companions.are_coming())
     assert waits == [True, True, True, False]  # of five: one that is late does not hold up four
+
+
+def come_before_they_go(count: int) -> int:
+    companions, _ = stepping(*map(str, range(count)))
+    for number in range(count):
+        companions.wrote(str(number))
+        if not companions.are_coming():
+            return number + 1
+    raise AssertionError("all have come, and wait")
+
+
+def test_of_many_half_go_while_the_others_execute_and_of_fewer_ten() -> None:
+    assert {count: come_before_they_go(count) for count in (4, 12, 16, 20, 24, 40)} == {
+        4: 3,
+        12: 9,
+        16: 10,
+        20: 10,
+        24: 12,
+        40: 20,
+    }
+
+
+def test_those_whose_entries_are_being_stored_are_waited_for_but_not_for_long() -> None:
+    companions, clock = stepping(*map(str, range(16)))
+    for number in range(10):
+        companions.wrote(str(number))
+    companions.sent()
+    for number in range(10, 16):
+        companions.wrote(str(number))
+    assert companions.are_coming()  # six, and the ten that are on their way
+    for number in range(4):
+        companions.answered(str(number))
+        companions.wrote(str(number))
+    assert not companions.are_coming()  # ten again
+    companions.sent()
+    companions.answered("4")
+    companions.wrote("4")
+    assert companions.are_coming()
+    clock.now += HOLD * 1.01
+    assert not companions.are_coming()
 
 
 def test_what_was_sent_counts_no_more_and_the_rest_gathers_anew() -> None:
