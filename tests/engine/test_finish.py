@@ -23,6 +23,22 @@ async def again(world: World) -> StartAttempt:
     return attempt
 
 
+async def test_runs_that_end_together_have_each_its_own_output(world: World) -> None:
+    outputs: list[bytes | None] = [b"1", None, b"", b"x" * 20_000, b"[2]", None]
+    for _ in outputs:
+        await world.trigger()
+    attempts = await world.claim(len(outputs))
+    frames = [
+        Finish(attempt.run_id, attempt.epoch, output=output, output_type=f"type/{place}")
+        for place, (attempt, output) in enumerate(zip(attempts, outputs, strict=True))
+    ]
+    assert await finish.finish(world.db, world.worker, frames[::-1]) == [None] * len(frames)
+    for place, (attempt, output) in enumerate(zip(attempts, outputs, strict=True)):
+        detail = await observe.get_run(world.db, world.environment_id, attempt.run_id)
+        expected = (output, None if output is None else f"type/{place}")
+        assert (detail.run.status, detail.output, detail.output_type) == ("completed", *expected)
+
+
 async def test_a_completed_run_has_its_output(world: World) -> None:
     attempt = await world.started()
     assert await world.finish(attempt, output=b'{"v": 1}', output_type="application/json") is None

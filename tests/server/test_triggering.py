@@ -11,6 +11,7 @@ import pytest
 from stepwell.client import Stepwell
 from stepwell.errors import QueueFull
 from stepwell.model.task import QueueDeclaration, TaskDeclaration
+from stepwell.storage.database import Database
 from tests.server.scripted import ScriptedWorker
 from tests.server.tenants import Tenant
 
@@ -185,6 +186,25 @@ async def test_a_batch_of_a_thousand_is_taken_as_a_stream(tenant: Tenant) -> Non
         batch = (await tenant.http.get(f"/api/v2/batches/{created['id']}")).json()
     assert len(batch["runs"]) == 1000
     assert batch["status"] == "PROCESSING"
+
+
+async def test_large_items_are_stored_a_few_at_a_time_with_the_payload_of_each(
+    tenant: Tenant, server_database_url: str
+) -> None:
+    amount, text = 500, "kelp" * 2500
+    async with tenant.worker("greet"):
+        created = (await tenant.http.post("/api/v3/batches", json={"runCount": amount})).json()
+        lines = [json.dumps({"index": i, "task": "greet", "payload": {"n": f"{i} {text}"}}) for i in range(amount)]
+        answer = await tenant.http.post(
+            f"/api/v3/batches/{created['id']}/items",
+            content="\n".join(lines).encode(),
+            headers={"content-type": "application/x-ndjson"},
+        )
+        assert (answer.json()["itemsAccepted"], answer.json()["sealed"]) == (amount, True)
+    async with await Database.connect(server_database_url) as db, db.read("look") as tx:
+        runs = await tx.fetch("SELECT payload, xmin::text FROM run WHERE batch_id = $1 ORDER BY number", created["id"])
+    assert [json.loads(run["payload"])["n"] for run in runs] == [f"{i} {text}" for i in range(amount)]
+    assert len({run["xmin"] for run in runs}) == 3  # of 2 MiB and what is over
 
 
 async def test_a_line_that_is_no_item_is_named_and_what_came_before_it_stays(tenant: Tenant) -> None:

@@ -17,6 +17,7 @@ TEXT = "text/plain"
 TAGGED = "application/vnd.stepwell+json"  # the trees of `values`
 TYPES = (JSON, SUPERJSON, TEXT, TAGGED)
 
+_CONTAINERS = frozenset({dict, list})
 LARGEST = 10 * 1024 * 1024  # bytes of a payload or an output
 LARGEST_INLINE = 1024 * 1024  # bytes of one value in the journal
 
@@ -93,6 +94,8 @@ def _text(data: bytes) -> str:
 
 def _flat_enough(tree: Any, text: bytes) -> Any:
     """The tree itself, if whoever walks it next can do so without running out of stack."""
+    if _CONTAINERS.isdisjoint(map(type, _parts(tree))):  # most are; to count takes as long as to decode
+        return tree
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return tree
     level = [tree]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -54,6 +55,16 @@ def words(texts: Sequence[str]) -> str:
 def transposed(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as the arrays that `unnest` makes rows of again; so many empty ones for no rows."""
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+
+
+def joined(parts: Sequence[bytes | None]) -> tuple[bytes, list[int], list[int | None]]:
+    """Many bytes as one, where each begins, counted from 1 as `substring` does, and its length; None for None.
+
+    An array of large values is copied twice more on its way, element by element, here and in Postgres.
+    """
+    lengths = [None if part is None else len(part) for part in parts]
+    *begins, _ = accumulate((length or 0 for length in lengths), initial=1)
+    return b"".join(part for part in parts if part is not None), begins, lengths
 
 
 def if_any(column: Sequence[Any]) -> Sequence[Any]:

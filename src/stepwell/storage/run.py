@@ -13,7 +13,7 @@ import asyncpg
 from stepwell.model.failure import Failure
 from stepwell.model.run import NewRun, RunState
 from stepwell.storage import statements
-from stepwell.storage.columns import failure_column, if_any, transposed, words
+from stepwell.storage.columns import failure_column, if_any, joined, transposed, words
 from stepwell.storage.database import Database, Tx
 
 _sql = statements.load("run")
@@ -95,7 +95,7 @@ async def insert_alike(
     what = (environment_id, batch_id, new.task_id, new.queue, new.payload_type, new.concurrency_key, new.priority)
     options = (new.max_attempts, new.max_duration, new.ttl, new.tags, new.metadata)
     origin = (new.trigger_function, new.traceparent, new.test, new.delay, new.delay_until)
-    await tx.execute(_sql.insert_alike, *what, *options, *origin, ids, payloads, indexes)
+    await tx.execute(_sql.insert_alike, *what, *options, *origin, ids, indexes, *joined(payloads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,8 @@ async def complete(
     and the environments in which a limited slot came free; and the tasks, with their environments, of which attempts
     had failed before.
     """
-    rows = await db.write_alone(name, _sql.complete, worker_id, *transposed(endings, 4))
+    ids, epochs, outputs, types = transposed(endings, 4)
+    rows = await db.write_alone(name, _sql.complete, worker_id, ids, epochs, types, *joined(outputs))
     if not rows:
         return {}, set(), []
     tasks = {row["id"]: row["task_id"] for row in rows}

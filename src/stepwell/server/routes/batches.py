@@ -32,8 +32,8 @@ from stepwell.server.public_tokens import public_token
 from stepwell.server.requests import Answer, Call, check_type, limited_stream
 from stepwell.server.views import result_view
 
-AT_ONCE = 1000
-"""Items that go into one transaction."""
+AT_ONCE, BYTES_AT_ONCE = 1000, 2 * 1024 * 1024
+"""Items that go into one transaction, and bytes of them: to copy more at once takes longer, for no cache holds it."""
 _item = msgspec.json.Decoder(BatchItem)
 
 
@@ -57,7 +57,7 @@ async def create(call: Call) -> Answer:
 
 
 async def receive_items(call: Call) -> ItemsAccepted:
-    """Items as they arrive, up to a thousand a transaction, the next ones read while these are stored.
+    """Items as they arrive, up to a thousand a transaction, fewer large ones, the next read while these are stored.
 
     What was taken stays, wherever the stream breaks off.
     """
@@ -161,20 +161,22 @@ def _requests(call: Call, batch_id: str, items: Sequence[BatchItem]) -> Iterator
             yield error
 
 
-async def _in_groups(parts: AsyncIterator[list[BatchItem]]) -> AsyncIterator[list[BatchItem]]:
-    """The same items in lists of AT_ONCE, the last one of what is left."""
+async def _in_groups(parts: AsyncIterator[tuple[list[BatchItem], int]]) -> AsyncIterator[list[BatchItem]]:
+    """The same items in lists for one transaction each, the last one of what is left."""
     waiting: list[BatchItem] = []
-    async for part in parts:
+    waiting_bytes = 0
+    async for part, size in parts:
         waiting += part
-        while len(waiting) >= AT_ONCE:
+        waiting_bytes += size
+        while len(waiting) >= AT_ONCE or (waiting and waiting_bytes >= BYTES_AT_ONCE):
             yield waiting[:AT_ONCE]
-            waiting = waiting[AT_ONCE:]
+            waiting, waiting_bytes = waiting[AT_ONCE:], 0
     if waiting:
         yield waiting
 
 
-async def _items(call: Call) -> AsyncIterator[list[BatchItem]]:
-    """One item a line, as many as have come. Raises ApiError for a line that is none."""
+async def _items(call: Call) -> AsyncIterator[tuple[list[BatchItem], int]]:
+    """One item a line, as many as have come, and their bytes. Raises ApiError for a line that is none."""
     number = 0
     async for lines in _lines(
         limited_stream(call.request, call.operation.max_body), call.backend.settings.max_payload * 2
@@ -184,10 +186,10 @@ async def _items(call: Call) -> AsyncIterator[list[BatchItem]]:
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             for item in _one_by_one(lines, number):
                 number += 1
-                yield [item]
+                yield [item], 0
         else:
             number += len(items)
-            yield items
+            yield items, len(lines)
 
 
 def _one_by_one(lines: bytes, number: int) -> Iterator[BatchItem]:

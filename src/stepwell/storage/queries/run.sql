@@ -69,17 +69,19 @@ SELECT id FROM made
 -- Makes usual runs that differ in nothing but id, payload and place in their batch, each with its event.
 -- $1 environment, $2 batch, $3 task, $4 queue, $5 type of the payloads, $6 concurrency key, $7 priority, $8 attempts,
 -- $9 max_duration, $10 ttl, $11 tags, $12 metadata, $13 trigger function, $14 traceparent, $15 test, $16 delay,
--- $17 delay_until; arrays: $18 run, $19 payload, $20 index.
+-- $17 delay_until; arrays: $18 run, $19 index; $20 all payloads, of which each one begins at $21 and has $22 bytes.
 WITH moment AS MATERIALIZED (
     SELECT coalesce(now() + make_interval(secs => $16), to_timestamp($17)) AS delayed_until
 ), made AS (
     INSERT INTO run (id, environment_id, task_id, queue, status, payload, payload_type, root_id, batch_id, batch_index,
                      concurrency_key, priority, max_attempts, max_duration, ttl, tags, metadata, trigger_function,
                      traceparent, test, delayed_until, expires_at)
-    SELECT id, $1, $3, $4, CASE WHEN delayed_until > now() THEN 'delayed' ELSE 'queued' END, payload, $5, id, $2, index,
+    SELECT id, $1, $3, $4, CASE WHEN delayed_until > now() THEN 'delayed' ELSE 'queued' END,
+           substring($20::bytea FROM begins FOR length), $5, id, $2, index,
            $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, delayed_until,
            coalesce(greatest(delayed_until, now()), now()) + make_interval(secs => $10)
-    FROM unnest($18::text[], $19::bytea[], $20::integer[]) AS r (id, payload, index) CROSS JOIN moment
+    FROM unnest($18::text[], $19::integer[], $21::integer[], $22::integer[]) AS r (id, index, begins, length)
+         CROSS JOIN moment
     RETURNING id, number, status, expires_at, created_at, delayed_until
 ), queued AS (
     INSERT INTO ready (run_id, environment_id, queue, task_id, key, resumed, rank, number, expires_at)
@@ -284,15 +286,17 @@ RETURNING run.id
 -- The usual end, as a transaction by itself: executing -> completed, with all that goes with it, for runs without a
 -- parent, for whom nobody waits, and that nobody canceled. Locks them in the order of the arrays, which is that of their
 -- ids. A lease is ended only under its run's lock, so the one that is read here is still there. Returns the runs that it
--- ended, with their tasks; others are as they were; the environments in which a slot came free that somebody may wait for; and the tasks of
--- which attempts had failed before, with their environments. $1 worker; arrays: $2 run, $3 epoch,
--- $4 output, $5 its type.
+-- ended, with their tasks; others are as they were; the environments in which a slot came free that somebody may wait for;
+-- and the tasks of which attempts had failed before, with their environments. $1 worker; arrays: $2 run, $3 epoch, $4 type
+-- of its output; $5 all outputs, of which each one begins at $6 and has $7 bytes.
 WITH done AS (
-    UPDATE run SET status = 'completed', output = f.output, output_type = f.output_type, worker_id = NULL,
+    UPDATE run SET status = 'completed', output = substring($5::bytea FROM f.begins FOR f.length),
+                   output_type = f.output_type, worker_id = NULL,
                    left_by = 'finish', attempt_open = false, finished_at = clock_timestamp(),
                    updated_at = clock_timestamp(),
                    executed = executed + extract(epoch FROM least(clock_timestamp(), lease.expires_at) - claimed_at)
-    FROM unnest($2::text[], $3::integer[], $4::bytea[], $5::text[]) AS f (id, epoch, output, output_type)
+    FROM unnest($2::text[], $3::integer[], $4::text[], $6::integer[], $7::integer[])
+         AS f (id, epoch, output_type, begins, length)
     JOIN lease ON lease.run_id = ANY(ARRAY[f.id]) AND lease.epoch = f.epoch
     WHERE run.id = ANY(ARRAY[f.id]) AND run.status = 'executing' AND run.lease_epoch = f.epoch AND run.worker_id = $1
       AND run.parent_id IS NULL AND run.cancel_grace IS NULL
