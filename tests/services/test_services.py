@@ -99,12 +99,21 @@ async def test_a_full_look_is_followed_by_another_at_once(database: Database) ->
     assert 4.0 <= await loop.look() <= 5.0
 
 
-@pytest.mark.parametrize(("due", "pause"), [(0.5, 0.5), (-3.0, 0.02), (60.0, None), (None, None)])
+@pytest.mark.parametrize(("due", "pause"), [(0.5, 0.5), (0.0001, 0.001), (60.0, None), (None, None)])
 async def test_the_next_look_is_when_something_is_due_or_the_sweep_comes(
     database: Database, due: float | None, pause: float | None
 ) -> None:
     found = await Loop(Counted(0, due=due), database, sweep=2.0).look()
     assert found == pause if pause is not None else 1.6 <= found <= 2.0
+
+
+async def test_what_was_not_quite_due_is_looked_for_at_once_and_what_others_are_at_ever_less_often(
+    database: Database,
+) -> None:
+    service = Counted(0, 0, 0, 0, 0, 0, 0, 1, 0, due=-0.0001)
+    loop = Loop(service, database, sweep=2.0)
+    pauses = [await loop.look() for _ in range(9)]
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.02, 0.02, 0.002, 0.001]
 
 
 async def test_errors_are_logged_and_put_off_longer_each_time_and_end_no_loop(

@@ -27,7 +27,8 @@ from stepwell.services.waker import Waker
 from stepwell.storage.database import Database
 
 SWEEP_SECONDS = 1.0
-_SHORTEST = 0.02  # between two looks that did nothing, though something is due: somebody else is at it
+_SHORTEST = 0.001  # between two looks: what was not due yet is by then
+_IN_VAIN = 0.02  # between looks that find something due again and again, and do nothing: somebody else is at it
 _GATHER = 0.002  # between two looks that did something: what is due within that time is done together
 _LONGEST_PAUSE = 30.0
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Loop:
         self._sweep = sweep
         self._hint = asyncio.Event()
         self._failures = 0
+        self._in_vain = 0  # looks in a row that did nothing of what was due
 
     @property
     def service(self) -> Service:
@@ -72,7 +74,7 @@ class Loop:
         """Do what is due; the seconds until the next look."""
         try:
             done = await self._service.run_once(self._db)
-            pause = 0.0 if done >= self._service.batch else await self._until_due(_GATHER if done else _SHORTEST)
+            pause = 0.0 if done >= self._service.batch else await self._until_due(done)
             self._failures = 0
             return pause
         except Exception as error:  # noqa: BLE001 - the loop of a service: logged, and tried again after a pause
@@ -82,10 +84,16 @@ class Loop:
             _log.warning("%s failed, again in %.1f s: %s", self._service.name, pause, error, exc_info=not known)
             return pause
 
-    async def _until_due(self, shortest: float) -> float:
+    async def _until_due(self, done: int) -> float:
         regular = self._sweep * random.uniform(0.8, 1.0)
         due = await self._service.next_due(self._db)
-        return regular if due is None else max(shortest, min(regular, due))
+        self._in_vain = 0 if done or due is None or due > 0 else self._in_vain + 1
+        if due is None:
+            return regular
+        shortest = (
+            _GATHER if done else _SHORTEST if due > 0 else min(_IN_VAIN, _SHORTEST * 2 ** min(self._in_vain - 1, 10))
+        )
+        return max(shortest, min(regular, due))
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
 -- locked was not ended meanwhile, so its run still waits for it. statement_timestamp() can be looked up in the index,
 -- as clock_timestamp() cannot: how many are not due yet makes no difference. The first timer of a run that is due
 -- stands in its ready row: the claim notes in the journal that it rang, unless it was set within a step (two bars in its
--- key), which its executor has to note. Environments of what was woken, and how many; in a row without one the seconds until the next wait is due, 0 if one was passed over, null if there is none.
+-- key), which its executor has to note. Environments of what was woken, and how many; in a row without one the seconds
+-- until the next wait is due, 0 if one was passed over, null if there is none.
 WITH due AS MATERIALIZED (
     SELECT wait.run_id, wait.key, wait.kind, wait.due_at
     FROM wait JOIN run ON run.id = ANY(ARRAY[wait.run_id])
