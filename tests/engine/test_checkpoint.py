@@ -111,6 +111,52 @@ async def somebody_waits_for_a_lock(world: World, unfinished: asyncio.Task[objec
         assert not unfinished.done()
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+async def test_no_write_passes_by_a_lease_that_somebody_takes_away_just_now(world: World, runs: int) -> None:
+    attempts = [await world.started() for _ in range(runs)]
+    frames = [WriteJournal(each.run_id, each.epoch, [entry(0)]) for each in attempts]
+    taken, go_on = asyncio.Event(), asyncio.Event()
+
+    async def take(tx: Tx) -> None:
+        ids = [each.run_id for each in attempts]
+        await tx.execute("UPDATE run SET lease_epoch = lease_epoch + 1 WHERE id = ANY($1)", ids)
+        await tx.execute(
+            """WITH gone AS (DELETE FROM lease WHERE run_id = ANY($1) RETURNING *)
+            INSERT INTO lease (run_id, environment_id, queue, task_id, key, worker_id, epoch, claimed_at, expires_at)
+            SELECT run_id, environment_id, queue, task_id, key, worker_id, epoch + 1, claimed_at, expires_at
+            FROM gone""",
+            ids,
+        )
+        taken.set()
+        await go_on.wait()
+
+    taking = asyncio.create_task(world.db.transact("take", take))
+    await taken.wait()
+    writing = asyncio.create_task(write_journal(world.db, world.worker, frames))
+    await somebody_waits_for_a_lock(world, writing)
+    go_on.set()
+    await taking
+    assert [type(answer) for answer in await writing] == [LeaseLost] * runs
+    assert [await world.journal(each.run_id) for each in attempts] == [[]] * runs
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+async def test_whoever_has_no_lease_or_leaves_a_gap_writes_nothing(world: World, runs: int) -> None:
+    attempts = [await world.started() for _ in range(runs)]
+
+    async def refusals(worker: str, epoch: int, seq: int) -> set[type]:
+        writes = [WriteJournal(each.run_id, epoch, [entry(seq)]) for each in attempts]
+        return {type(answer) for answer in await write_journal(world.db, worker, writes)}
+
+    await world.join("worker-2")
+    epoch = attempts[0].epoch
+    assert await refusals("worker-2", epoch, 0) == {LeaseLost}
+    assert await refusals(world.worker, epoch + 1, 0) == {LeaseLost}
+    assert await refusals(world.worker, epoch, 1) == {CheckpointError}
+    assert [await world.journal(each.run_id) for each in attempts] == [[]] * runs
+    assert await refusals(world.worker, epoch, 0) == {type(None)}
+
+
 async def test_a_gap_is_refused(world: World) -> None:
     attempt = await world.started()
     error = await world.write(attempt, entry(1))

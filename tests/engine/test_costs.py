@@ -29,6 +29,7 @@ HOT = (
     ("run", "begin"),
     ("ready", "claim"),
     ("checkpoint", "append"),
+    ("checkpoint", "append_one"),
     ("run", "complete"),
     ("run", "lock"),
     ("run", "lock_family"),

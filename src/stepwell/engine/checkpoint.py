@@ -11,7 +11,6 @@ looks at those.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,23 +78,18 @@ async def write_journal(db: Database, worker_id: str, writes: Sequence[WriteJour
 
 def _plain(writes: Sequence[WriteJournal]) -> list[tuple[str, int, list[Checkpoint]]]:
     """What one statement can store: all writes of a run, if they are entries that follow one another and no more."""
-    entries: dict[tuple[str, int], list[Checkpoint]] = {}
+    entries: dict[str, tuple[int, list[Checkpoint]]] = {}
     unusual: set[str] = set()
     for write in writes:
-        known = entries.setdefault((write.run_id, write.epoch), [])
+        epoch, known = entries.setdefault(write.run_id, (write.epoch, []))
+        if write.spawns or not write.entries or write.epoch != epoch:
+            unusual.add(write.run_id)
         for given in write.entries:
             follows = given.seq == known[-1].seq + 1 if known else given.seq >= 0
             if not follows or not _fits(given):
                 unusual.add(write.run_id)
             known.append(given)
-        if write.spawns or not write.entries:
-            unusual.add(write.run_id)
-    epochs = Counter(run_id for run_id, _ in entries)
-    return [
-        (run_id, epoch, each)
-        for (run_id, epoch), each in entries.items()
-        if run_id not in unusual and epochs[run_id] == 1
-    ]
+    return [(run_id, epoch, each) for run_id, (epoch, each) in entries.items() if run_id not in unusual]
 
 
 def _fits(entry: Checkpoint) -> bool:

@@ -44,18 +44,33 @@ async def append(
 
     Returns the runs whose entries are stored: where the lease is the worker's and the journal ends right before them.
     """
-    writes = sorted(writes, key=_run_of)
+    try:
+        if len(writes) == 1 and len(writes[0][2]) == 1:
+            stored = await _append_one(db, name, worker_id, *writes[0])
+        else:
+            stored = await _append(db, name, worker_id, sorted(writes, key=_run_of))
+    except UniqueViolationError:  # the same write came twice at once; nothing of this statement is stored
+        return set()
+    return {row["run_id"] for row in stored}
+
+
+async def _append_one(
+    db: Database, name: str, worker_id: str, run_id: str, epoch: int, entries: Sequence[Checkpoint]
+) -> list[asyncpg.Record]:
+    (entry,) = entries
+    return await db.write_alone(name, _sql.append_one, worker_id, epoch, entry.checksum(), *_columns(run_id, entry))
+
+
+async def _append(
+    db: Database, name: str, worker_id: str, writes: Sequence[tuple[str, int, Sequence[Checkpoint]]]
+) -> list[asyncpg.Record]:
     ends = [(run_id, epoch, entries[0].seq) for run_id, epoch, entries in writes]
     rows = [
         (*_columns(run_id, entry), epoch, entry.checksum(), place)
         for place, (run_id, epoch, entries) in enumerate(writes, 1)
         for entry in entries
     ]
-    try:
-        stored = await db.write_alone(name, _sql.append, worker_id, *transposed(ends, 3), *transposed(rows, 15))
-    except UniqueViolationError:  # the same write came twice at once; nothing of this statement is stored
-        return set()
-    return {row["run_id"] for row in stored}
+    return await db.write_alone(name, _sql.append, worker_id, *transposed(ends, 3), *transposed(rows, 15))
 
 
 _run_of = itemgetter(0)

@@ -35,6 +35,19 @@ WITH held AS MATERIALIZED (
 )
 SELECT run_id FROM fit
 
+-- name: append_one
+-- The same of one entry of one run, which is all that a run alone has to say: of the statement above, the arrays are
+-- half the cost. $1 worker, $2 epoch, $3 checksum, then the columns of the entry.
+WITH held AS MATERIALIZED (
+    SELECT FROM lease WHERE run_id = $4 AND epoch = $2 AND worker_id = $1 FOR KEY SHARE
+)
+INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
+                        checksum)
+SELECT $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $2, $3
+FROM held
+WHERE $5 = coalesce((SELECT max(seq) + 1 FROM checkpoint WHERE run_id = $4), 0)
+RETURNING run_id
+
 -- name: stored
 -- What stands at these places. Arrays: $1 run, $2 seq.
 SELECT checkpoint.run_id, checkpoint.seq, checkpoint.epoch, checkpoint.checksum
