@@ -16,6 +16,10 @@ from stepwell.client.lines import Lines, goes_direct
 
 PATIENCE = httpx2.Timeout(5)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Kept: Yes\r\n\r\n{}"
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1, 2\r\n10;note=x\r\n, 3, 4, 5, 6, 7]\r\n"
+    b"0\r\nX-Sum: 28\r\n\r\n"
+)
 
 
 class Wire:
@@ -26,6 +30,7 @@ class Wire:
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/behind"
         self.connections = 0
         self.received: list[bytes] = []
+        self.answer = ANSWER
         self.closing = False
         self.closed = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,7 +48,7 @@ class Wire:
         with connection:
             while data := connection.recv(65536):
                 self.received.append(data)
-                connection.sendall(ANSWER)
+                connection.sendall(self.answer)
                 if self.closing:
                     break
         self.closed.set()
@@ -103,19 +108,67 @@ def test_threads_share_the_connections_and_not_one_of_them_at_a_time(wire: Wire)
     assert wire.connections <= 8
 
 
-def test_an_answer_that_is_cut_off_is_an_error_of_a_request_that_was_sent() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+@pytest.mark.parametrize(
+    ("answer", "status", "content"),
+    [
+        (CHUNKED, 200, b"[1, 2, 3, 4, 5, 6, 7]"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Service Unavailable\r\ncontent-length: 3\r\n\r\nno.", 503, b"no."),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 200 OK\ncontent-length:2\n\n{}", 200, b"{}"),
+    ],
+)
+def test_whatever_its_form_an_answer_leaves_the_connection_for_the_next_one(
+    wire: Wire, answer: bytes, status: int, content: bytes
+) -> None:
+    wire.answer = answer
+    with lines_to(wire) as lines:
+        replies = [lines.send(Call("GET", "/api"), PATIENCE) for _ in range(3)]
+    assert [(reply.status, reply.content) for reply in replies] == [(status, content)] * 3
+    assert wire.connections == 1
 
-        def serve() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(ANSWER[:-1])
 
-        threading.Thread(target=serve, daemon=True).start()
-        lines = Lines(f"http://127.0.0.1:{listening.getsockname()[1]}", {})
-        with pytest.raises(httpx2.ReadError):
-            lines.send(Call("GET", "/api"), PATIENCE)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+    ],
+)
+def test_an_answer_that_ends_its_connection_is_followed_by_another_one(wire: Wire, answer: bytes) -> None:
+    wire.answer, wire.closing = answer, True
+    with lines_to(wire) as lines:
+        assert [lines.send(Call("GET", "/api"), PATIENCE).content for _ in range(2)] == [b"{}"] * 2
+    assert wire.connections == 2
+
+
+@pytest.mark.parametrize("answer", [ANSWER, CHUNKED])
+def test_an_answer_that_is_cut_off_anywhere_is_an_error_of_a_request_that_was_sent(wire: Wire, answer: bytes) -> None:
+    wire.closing = True
+    with lines_to(wire) as lines:
+        for length in range(len(answer)):
+            wire.answer = answer[:length]
+            with pytest.raises(httpx2.ReadError):
+                lines.send(Call("GET", "/api"), PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 2x0 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nmany\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: y\r\n" % n for n in range(300)) + b"\r\n",
+    ],
+)
+def test_what_is_no_answer_is_an_error_and_ends_its_connection(wire: Wire, answer: bytes) -> None:
+    wire.answer = answer
+    with lines_to(wire) as lines:
+        for number in range(1, 3):
+            with pytest.raises(httpx2.ReadError):
+                lines.send(Call("GET", "/api"), PATIENCE)
+            assert wire.connections == number
 
 
 def test_a_proxy_of_the_environment_is_left_to_the_general_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def json_response(body: msgspec.Struct, status: int, headers: Mapping[str, str] 
     return Response(_encoder.encode(body), status, headers=headers, media_type=JSON)
 
 
-def preflight(request: Request) -> Response:
+async def preflight(request: Request) -> Response:
     """What a browser asks before it sends a request with our header to another origin."""
     headers = {
         **CORS,

@@ -14,16 +14,17 @@ from stepwell.server.auth import authorize
 from stepwell.server.backend import Backend, backend_of
 from stepwell.server.pages.token import ROUTES as PAGES
 from stepwell.server.routes import HANDLERS
-from stepwell.server.routing import RawPaths, no_such_method, no_such_path, routes_for
+from stepwell.server.routing import Front, no_such_method, no_such_path, routes_for
 
 
 def create_app(backend: Backend) -> ASGIApp:
     """The application on an open backend."""
-    routes: list[BaseRoute] = [*routes_for(HANDLERS), *PAGES, WebSocketRoute(WORKER.path, _worker)]
+    operations = routes_for(HANDLERS)
+    routes: list[BaseRoute] = [*operations, *PAGES, WebSocketRoute(WORKER.path, _worker)]
     app = Starlette(routes=routes, exception_handlers={404: no_such_path, 405: no_such_method})
     app.router.redirect_slashes = False
     app.state.backend = backend
-    return RawPaths(app)
+    return Front(app, operations)
 
 
 async def _worker(websocket: WebSocket) -> None:

@@ -16,6 +16,7 @@ import uvicorn
 from stepwell.errors import ConfigError
 from stepwell.server.app import create_app
 from stepwell.server.backend import Backend, open_backend
+from stepwell.server.onewrite import OneWrite
 from stepwell.server.records import configure_log
 from stepwell.server.settings import Settings
 
@@ -50,7 +51,7 @@ async def _serve(settings: Settings, listening: socket.socket, ready: Callable[[
 def _uvicorn_config(backend: Backend) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(backend),
-        http="httptools",
+        http=OneWrite,
         ws="websockets-sansio",
         ws_per_message_deflate=False,  # payloads are compressed already where it is worth it
         ws_max_size=LARGEST_MESSAGE,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import unquote
 
 import structlog
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from stepwell.errors import ApiError, NotFound, StepwellError
 from stepwell.protocol.operations import OPERATIONS, Operation
@@ -23,12 +24,12 @@ _log = structlog.get_logger("stepwell.server")
 _CLIENT_GONE = 499
 
 
-def routes_for(handlers: Mapping[Operation, Handler]) -> list[BaseRoute]:
+def routes_for(handlers: Mapping[Operation, Handler]) -> list[Route]:
     """One route an operation, in the table's order. An operation without a handler fails here, at start."""
     missing = [o.name for o in OPERATIONS if not o.websocket and o not in handlers]
     if missing:
         raise AssertionError(f"no handler for {', '.join(missing)}")
-    routes: list[BaseRoute] = []
+    routes: list[Route] = []
     for operation, handler in handlers.items():
         routes.append(Route(operation.path, _endpoint(operation, handler), methods=[operation.method]))
     routes.extend(Route(path, preflight, methods=["OPTIONS"]) for path in {o.path for o in OPERATIONS if o.browser})
@@ -72,16 +73,35 @@ async def _caller(
     return caller
 
 
-class RawPaths:
-    """Routes by the path as it was sent: a slash within an id (`%2F`) must not become a separator."""
+class Front:
+    """Routes by the path as it was sent: a slash within an id (`%2F`) must not become a separator.
 
-    def __init__(self, app: ASGIApp) -> None:
+    An operation is carried out at once: what else Starlette puts around a route (handlers of errors, which `_endpoint`
+    answers itself) takes as long as all of ours about a short call. Everything else goes to `app`.
+    """
+
+    def __init__(self, app: Starlette, operations: Sequence[Route]) -> None:
         self._app = app
+        self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"} and scope.get("raw_path"):
             scope = {**scope, "path": scope["raw_path"].decode("ascii", "replace").partition("?")[0]}
-        await self._app(scope, receive, send)
+        found = self._operation(scope) if scope["type"] == "http" else None
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        scope.update(found, app=self._app)
+        response: Response = await found["endpoint"](Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    def _operation(self, scope: Scope) -> Scope | None:
+        """What to add to the scope."""
+        for route in self._operations:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                return found
+        return None
 
 
 def no_such_path(request: Request, _: Exception) -> Response:
