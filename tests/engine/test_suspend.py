@@ -92,6 +92,20 @@ async def test_that_a_timer_rang_is_noted_once_however_often_the_run_is_claimed(
         await release.release(world.db, world.worker, [Release(again.run_id, again.epoch)])
 
 
+async def test_a_wake_up_waits_for_no_disk_but_what_follows_in_its_session_does(world: World) -> None:
+    """It may be lost with Postgres: then the wait is there again, and whatever was built on the wake-up is not."""
+    for _ in range(50):
+        attempt = await world.started()
+        await woken(world, attempt, Wait("|timer#0", "timer", due_at=LATER))
+        [log] = await world.sql("SELECT pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn() AS unwritten")
+        assert (await world.sql("SHOW synchronous_commit"))[0]["synchronous_commit"] == "on"
+        [again] = await world.claim()
+        await world.finish(again)
+        if log["unwritten"]:
+            return
+    pytest.fail("each wake-up was on disk at once")
+
+
 async def test_of_several_timers_that_are_due_the_first_one_rang_and_the_others_are_the_executor_s_to_note(
     world: World,
 ) -> None:

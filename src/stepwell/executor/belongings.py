@@ -10,7 +10,7 @@ import dis
 import gc
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from pathlib import Path
 from types import (
@@ -43,6 +43,7 @@ _HOLDS = frozenset(
 """Names of what a function calls to hold something that it gives back later; in a `with` they are not written out."""
 _SETS = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 _PREFIXES: dict[type[Any], str] = {CoroutineType: "cr", GeneratorType: "gi", AsyncGeneratorType: "ag"}
+_kind: Callable[[Any], type[Any]] = type
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 
 
@@ -74,23 +75,21 @@ def _pruned(attempt: Attempt) -> set[int]:
 
 def _look(todo: list[Any], seen: set[int]) -> None:
     """At all that can be reached. `seen` is not looked at, nor is what is behind it."""
-    left = MOST
+    most = len(seen) + MOST
     while todo:
         each = todo.pop()
-        if type(each) in LEAVES or id(each) in seen:
+        if id(each) in seen or _kind(each) in LEAVES:
             continue
         seen.add(id(each))
-        left -= 1
-        if left < 0:
+        if len(seen) > most:
             raise NotPlain(f"more than {MOST} things")
-        todo.extend(_held_by(each))
+        held = gc.get_referents(each) if _kind(each) in HOLDERS else _held_by(each)
+        todo += [one for one in held if _kind(one) not in LEAVES and id(one) not in seen]
 
 
 def _held_by(each: Any) -> Iterable[Any]:
-    """What to look at behind this one. Raises NotPlain."""
-    kind = cast("type[Any]", type(each))
-    if isinstance(each, DECLARED):
-        return ()
+    """What to look at behind this one, which is none of the HOLDERS. Raises NotPlain."""
+    kind = _kind(each)
     if kind in _PREFIXES:
         return _held_by_frame(each, _PREFIXES[kind])
     if kind is FunctionType:
@@ -101,7 +100,9 @@ def _held_by(each: Any) -> Iterable[Any]:
         return _held_by_traceback(each)
     if kind is FrameType:
         raise NotPlain("a frame")
-    known = kind in HOLDERS or kind.__name__ in AWAITING or str(kind.__module__).startswith(_OUR_MODULES)
+    if isinstance(each, DECLARED):
+        return ()
+    known = kind.__name__ in AWAITING or str(kind.__module__).startswith(_OUR_MODULES)
     if not known and (why := why_not_kept(each)) is not None:
         raise NotPlain(why)
     return gc.get_referents(each)

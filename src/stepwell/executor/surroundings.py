@@ -13,6 +13,8 @@ from typing import Any, cast
 from stepwell.executor.futures import DurableTask
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+Descriptor = tuple[str, int, int, int]
+"""Its number, and which file it is: the same number may have become another one."""
 _environment: dict[Any, Any] = os.environ.__dict__.get("_data", os.environ)  # as it is kept, encoded: ten times as fast
 _CONNECTIONS = ("socket:", "anon_inode:")
 MOST_CONNECTIONS = 32
@@ -24,7 +26,7 @@ clients that modules make with their first call, and stay open after a run that 
 class Surroundings:
     """One look at the process."""
 
-    descriptors: frozenset[str]
+    descriptors: frozenset[Descriptor]
     threads: frozenset[threading.Thread]
     native_threads: int
     directory: str
@@ -54,7 +56,7 @@ class Surroundings:
         """What is there now that was not there before, or has changed."""
         if now is None:
             return "its surroundings cannot be looked at"
-        opened = now.descriptors - self.descriptors
+        opened = [_named(each) for each in now.descriptors - self.descriptors]
         files = [each for each in opened if not each.partition(" ")[2].startswith(_CONNECTIONS)]
         if files or len(opened) > MOST_CONNECTIONS:
             return f"descriptors: {', '.join(sorted(files or opened)[:5])}"
@@ -82,13 +84,20 @@ def resident() -> int:
     return 0
 
 
-def _descriptors() -> frozenset[str]:
-    """Each with what it is: the same number may have become something else."""
-    found: set[str] = set()
-    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208 - three times as fast as by Path
-        with suppress(FileNotFoundError):  # the listing's own
-            found.add(f"{fd} {os.readlink('/proc/self/fd/' + fd)}")  # noqa: PTH115
+def _descriptors() -> frozenset[Descriptor]:
+    found: set[Descriptor] = set()
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - three times as fast as by Path
+        with suppress(OSError):  # the listing's own
+            file = os.fstat(int(number))  # a third of what it takes to read its name
+            found.add((number, file.st_dev, file.st_ino, file.st_rdev))
     return frozenset(found)
+
+
+def _named(descriptor: Descriptor) -> str:
+    """Its number and its name; of one that has been closed meanwhile the number."""
+    with suppress(FileNotFoundError):
+        return f"{descriptor[0]} {os.readlink('/proc/self/fd/' + descriptor[0])}"  # noqa: PTH115
+    return f"{descriptor[0]} "
 
 
 def _threads(loop: asyncio.AbstractEventLoop) -> tuple[frozenset[threading.Thread], int]:

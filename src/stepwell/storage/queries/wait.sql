@@ -19,10 +19,14 @@ FROM unnest($1::text[], $2::double precision[]) AS w (run_id, seconds)
 -- stands in its ready row: the claim notes in the journal that it rang, unless it was set within a step (two bars in its
 -- key), which its executor has to note. Environments of what was woken, and how many; in a row without one the seconds
 -- until the next wait is due, 0 if one was passed over, null if there is none.
-WITH due AS MATERIALIZED (
+-- Nobody waits until this is on disk: if it is lost the wait is still there, and is over once more. Whatever is built on it
+-- (a claim) stands behind it in the log, and is there only if this is.
+WITH unhurried AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true) AS setting  -- of this transaction, which is this statement
+), due AS MATERIALIZED (
     SELECT wait.run_id, wait.key, wait.kind, wait.due_at
     FROM wait JOIN run ON run.id = ANY(ARRAY[wait.run_id])
-    WHERE wait.due_at <= statement_timestamp() AND run.status = 'waiting'
+    WHERE wait.due_at <= statement_timestamp() AND run.status = 'waiting' AND (SELECT setting FROM unhurried) = 'off'
     ORDER BY wait.due_at
     LIMIT $1
     FOR UPDATE OF wait SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
