@@ -52,6 +52,8 @@ def document(
     *, value_text: bytes | None = None, error: Tree = None, arguments: dict[str, Tree] | None = None, swallowed: int = 0
 ) -> bytes:
     """The JSON text of a body. `value_text` is the text that `codec.values.dumps` made."""
+    if value_text is not None and error is None and not (arguments or swallowed):  # nearly always
+        return b'{"v":' + value_text + b"}"
     parts: list[bytes] = []
     if value_text is not None:
         parts.append(b'"v":' + value_text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import lru_cache
 
 _RESERVED = re.compile(r"[%/|#~]")
 
@@ -43,6 +44,7 @@ class Branch:
         return self._random
 
 
+@lru_cache(maxsize=4096)
 def escaped(name: str) -> str:
     """Names come from user code; what keys are made of must not be in them."""
     return _RESERVED.sub(lambda found: f"%{ord(found[0]):02x}", name) if _RESERVED.search(name) else name

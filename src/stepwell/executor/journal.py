@@ -48,7 +48,7 @@ class Journal:
 
     @property
     def replaying(self) -> bool:
-        return self.held or not self.at_end
+        return self.held or self.cursor < len(self.prefix)
 
     @property
     def at_end(self) -> bool:

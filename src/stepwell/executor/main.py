@@ -64,7 +64,10 @@ class Executor:
         raise AssertionError("nobody sets that event")
 
     def _receive(self, frame: frames.ToExecutor) -> None:
-        if isinstance(frame, frames.StartAttempt):
+        if isinstance(frame, frames.Persisted):  # the most frequent by far
+            if (known := self._attempts.get(frame.run_id)) is not None:
+                known[1].persisted(frame)
+        elif isinstance(frame, frames.StartAttempt):
             self._start(frame)
         elif frame.run_id in self._attempts:
             _tell(*self._attempts[frame.run_id], frame)
@@ -149,8 +152,6 @@ class Executor:
 def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:
     """Hand a frame to the attempt that it is about."""
     match frame:
-        case frames.Persisted():
-            port.persisted(frame)
         case frames.Rejected():
             port.rejected(frame)
         case frames.ChildrenEnded():
@@ -165,8 +166,8 @@ def _tell(attempt: Attempt, port: RunPort, frame: frames.ToExecutor) -> None:
             attempt.cancel(frame.grace)
         case frames.Discard():
             attempt.discard("its worker said so")
-        case frames.StartAttempt():
-            raise AssertionError("a start makes an attempt, it is not told one")
+        case frames.StartAttempt() | frames.Persisted():
+            raise AssertionError("these are no news for an attempt")
 
 
 def run(birth: Birth) -> int:

@@ -41,12 +41,15 @@ async def step(attempt: Attempt, call: StepCall) -> Any:
     """Tries of a `@step` function: each that fails is an entry of its own, each delay a durable timer."""
     base = branch_of_task.get().key(name_of(call))
     site = site_of_caller()
-    if call.options.retry is None and call.options.breaker is None:  # one try: nearly all steps, so the short way
-        undoable = call.options.undo is not None
-        value = await run_step(attempt, _Limited(call, 1, attempt, None), base, site, undoable=undoable)
+    options = call.options
+    if options.retry is None and options.breaker is None:  # one try: nearly all steps, so the short way
+        limited = options.timeout is not None or options.heartbeat is not None
+        work = _Limited(call, 1, attempt, None) if limited else Called(call)
+        value = await run_step(attempt, work, base, site, undoable=options.undo is not None)
     else:
         value = await _with_tries(attempt, call, base, site)
-    attempt.completed(call, value)
+    if options.undo is not None:
+        attempt.completed(call, value)
     return value
 
 

@@ -82,7 +82,8 @@ class Pump:
 
     @property
     def replaying(self) -> bool:
-        return self.journal.replaying
+        journal = self.journal  # asked several times in each step
+        return journal.held or journal.cursor < len(journal.prefix)
 
     # ---- what awaits ask
 

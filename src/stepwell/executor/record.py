@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from stepwell.codec.body import Body, document
 from stepwell.codec.exceptions import decode_exception, encode_exception, with_frames_of
@@ -22,8 +23,7 @@ _SAME_BACK = frozenset({str, int, bool, type(None)})  # nothing is lost in their
 _NOTHING = document(value_text=b"null")
 
 
-@dataclass(slots=True, eq=False)
-class Record:
+class Record(msgspec.Struct, eq=False):
     """An entry from an await's point of view. Live: a draft, until it has been stored under `seq`.
 
     text: the document that is stored. value and error: as the task gets them, which is as a replay would give them.
@@ -42,7 +42,7 @@ class Record:
     started: float = 0.0
     nested: bool = False
     fingerprint: bytes = b""
-    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     swallowed: int = 0
     children: list[ChildSpec] | None = None
     token: TokenSpec | None = None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Delivered in place of a record: nothing is known of this await, and the journal is at its end. Begin.
 GO = Record("", "step", "value")
+# In place of a work's arguments: what it came to is known, and it is not performed.
+GIVEN = Arguments({})
 
 
 @transparent
@@ -50,7 +52,9 @@ async def run_step(
                 write_back_arguments(record, work)
                 return record.result()
             canceled = bool(replayed.requests)
-        record = await _record_of(attempt, work, key, site, canceled)
+        record, arguments = _begun(attempt, work, key, site, canceled)
+        if arguments is not GIVEN:
+            await perform(attempt, work, arguments, record)
         record.kind = kind
         record.undoable = undoable and record.outcome == "value"
         record = await turn(attempt, attempt.post(record), origin)
@@ -59,28 +63,27 @@ async def run_step(
         work.drop()
 
 
-@transparent
-async def _record_of(attempt: Attempt, work: Work, key: str, site: str, canceled: bool) -> Record:
+def _begun(attempt: Attempt, work: Work, key: str, site: str, canceled: bool) -> tuple[Record, Arguments | None]:
+    """A record for what the work comes to, or came to, and its arguments or GIVEN."""
     record = Record(key, "step", "canceled", site=site, started=attempt.port.now())
     if canceled:  # by its own branch, in the part that was replayed: it is not begun
         record.set_canceled()
-        return record
+        return record, GIVEN
     arguments = work.arguments()
     record.fingerprint = arguments.fingerprint if arguments is not None else b""
     known = attempt.known(key, record.fingerprint)
     if known is not None:
         write_back_arguments(known, work)
         known.site = site
-        return known
+        return known, GIVEN
     attempt.executed.append(key)
-    await perform(attempt, work, arguments, record)
-    return record
+    return record, arguments
 
 
 @transparent
 async def perform(attempt: Attempt, work: Work, arguments: Arguments | None, record: Record) -> None:
     """Does the work, out of the run's own lines, and notes in `record` what it came to."""
-    task = cast("DurableTask", asyncio.current_task(attempt.loop))
+    task = _task(attempt)
     before = task.cancels
     leaf = Leaf(record.key, attempt.seed)
     seen = contextvars.copy_context() if attempt.options.strict else None
@@ -120,21 +123,25 @@ def _note(record: Record, arguments: Arguments | None, value: Any, error: BaseEx
 @transparent
 async def turn(attempt: Attempt, delivery: Delivery, origin: int | None = None) -> Record:
     """Waits until the entry is delivered. Raises CancelledError when it says "canceled"."""
-    task = cast("DurableTask", asyncio.current_task(attempt.loop))
     try:
         record: Record = await delivery
     except asyncio.CancelledError as canceled:
-        seq = attempt.last_delivered if task.cancel_cause is None else task.cancel_cause
+        cause = _task(attempt).cancel_cause
+        seq = attempt.last_delivered if cause is None else cause
         if seq is not None:
             attempt.origins.remember(canceled, seq)
         raise
     if record is not GO:
         if record.error is not None:
             attempt.origins.remember(record.error, record.seq if origin is None else origin)
-        late = len(delivery.requests) - delivery.noted(record)
+        late = len(delivery.requests) - delivery.noted(record) if delivery.requests else 0
         if late > 0:
-            attempt.cancel_at_next_await(task, late, delivery.requests[-1])
+            attempt.cancel_at_next_await(_task(attempt), late, delivery.requests[-1])
     return record
+
+
+def _task(attempt: Attempt) -> DurableTask:
+    return cast("DurableTask", asyncio.current_task(attempt.loop))
 
 
 def write_back_arguments(record: Record, work: Work) -> None:

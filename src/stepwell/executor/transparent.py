@@ -29,7 +29,7 @@ _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def is_transparent(code: CodeType) -> bool:
-    return id(code) in _codes or code.co_filename in ASYNCIO_FILES or words.is_word(code)
+    return id(code) in _codes or words.is_word(code) or code.co_filename in ASYNCIO_FILES
 
 
 def is_rewritten(code: CodeType) -> bool:

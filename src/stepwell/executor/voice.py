@@ -78,7 +78,8 @@ class Voice:
             self._attempt.port.set_metadata(json.dumps(document).encode())
 
     def step(self, call: StepCall) -> Awaitable[Any]:
-        return (operations if self._own_lines else nested).step(self._attempt, call)
+        attempt = self._attempt
+        return (operations if domain.get() is attempt else nested).step(attempt, call)
 
     def step_blocking(self, call: StepCall) -> Any:
         return self.blocking(lambda: self.step(call))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 HEADER = struct.Struct(">I")
 LARGEST = 512 * 1024 * 1024
@@ -26,13 +26,20 @@ class Unframer:
         self._buffer = bytearray()
         self._largest = largest
 
-    def feed(self, received: bytes | memoryview) -> Iterator[bytes]:
+    def feed(self, received: bytes | memoryview) -> Iterable[bytes]:
         """Every message that is complete with these bytes.
 
         Raises:
             BadFraming: a length beyond the largest.
         """
+        if not self._buffer and len(received) > HEADER.size:
+            (length,) = HEADER.unpack_from(received)
+            if length == len(received) - HEADER.size:  # one message and no more, as nearly always
+                return (bytes(received[HEADER.size :]),)
         self._buffer += received
+        return self._complete()
+
+    def _complete(self) -> Iterator[bytes]:
         start = 0
         try:
             while len(self._buffer) - start >= HEADER.size:

@@ -14,9 +14,9 @@ import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from stepwell.client.caller import Caller, caller
 from stepwell.errors import ConfigError
@@ -62,14 +62,13 @@ class StepOptions:
     heartbeat: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepCall:
+class StepCall(NamedTuple):
     """One call of a `@step` function: `fn(*args, **kwargs)`, not yet begun. `fn` may be `async def` or `def`."""
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    options: StepOptions = field(default_factory=StepOptions)
+    options: StepOptions = StepOptions()
 
 
 class Runtime(Protocol):

@@ -108,7 +108,9 @@ class Requests:
         unanswered.discard(request_id)
         if not unanswered:
             self._unanswered.pop(run_id, None)
-        waiting = self._afterwards.pop(run_id, ())
+        waiting = self._afterwards.pop(run_id, None)
+        if waiting is None:  # as after nearly all entries
+            return
         ready = [each for each in waiting if not each.without(request_id)]
         still = [each for each in waiting if each.earlier]
         if still:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stepwell.errors import StepwellError
 from stepwell.protocol.frames import (
@@ -27,8 +27,7 @@ MOST_LOGS = 1000
 """Unanswered frames of log lines that one run may have: while the server is away, what is said beyond them is lost."""
 
 
-@dataclass(frozen=True)
-class _Pending:
+class _Pending(NamedTuple):
     request: Request
     answered: Answered
 
