@@ -142,11 +142,13 @@ def test_an_answer_that_ends_its_connection_is_followed_by_another_one(wire: Wir
     assert wire.connections == 2
 
 
-@pytest.mark.parametrize("answer", [ANSWER, CHUNKED])
-def test_an_answer_that_is_cut_off_anywhere_is_an_error_of_a_request_that_was_sent(wire: Wire, answer: bytes) -> None:
+@pytest.mark.parametrize(("answer", "end"), [(ANSWER, len(ANSWER)), (CHUNKED, CHUNKED.index(b"0\r\nX-Sum"))])
+def test_an_answer_that_is_cut_off_anywhere_is_an_error_of_a_request_that_was_sent(
+    wire: Wire, answer: bytes, end: int
+) -> None:
     wire.closing = True
     with lines_to(wire) as lines:
-        for length in range(len(answer)):
+        for length in range(end):
             wire.answer = answer[:length]
             with pytest.raises(httpx2.ReadError):
                 lines.send(Call("GET", "/api"), PATIENCE)

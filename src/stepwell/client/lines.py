@@ -16,7 +16,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
-from stepwell.client.answer import Answer
 from stepwell.client.exchange import Call, Reply
 
 _MOST_IDLE = 20
@@ -45,7 +44,11 @@ class Lines:
         try:
             line.sock.settimeout(timeout.read)
             line.request(call.method, self._path + call.url, call.content, {**self._headers, **call.headers})
-            answer = line.flushed()
+            response = line.flushed()
+            measured = response.chunked or response.length is not None
+            content = response.read()
+            if not (measured or content):  # the standard library takes a head that breaks off for a whole one
+                raise httpx2.ReadError("the connection ended within the head of the answer")
         except TimeoutError as error:
             line.close()
             raise httpx2.ReadTimeout(str(error)) from error
@@ -55,11 +58,11 @@ class Lines:
         except BaseException:
             line.close()
             raise
-        if answer.will_close or self._closed or len(self._idle) >= _MOST_IDLE:
+        if response.will_close or self._closed or len(self._idle) >= _MOST_IDLE:
             line.close()
         else:
             self._idle.append(line)
-        return Reply(answer.status, answer.content, answer.headers)
+        return Reply(response.status, content, {name.lower(): value for name, value in response.headers.items()})
 
     def close(self) -> None:
         """Close what is idle; what is under way is closed when it ends."""
@@ -100,8 +103,6 @@ class Lines:
 class _OneWrite:
     """Head and body leave together: the server wakes once for them."""
 
-    response_class = Answer
-
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._parts: list[bytes] = []
@@ -110,8 +111,8 @@ class _OneWrite:
         """Called by `request`, for the head and for the body."""
         self._parts.append(data)
 
-    def flushed(self: Any) -> Answer:
-        """The answer to what has been gathered."""
+    def flushed(self: Any) -> Any:
+        """The response to what has been gathered."""
         gathered, self._parts = b"".join(self._parts), []
         self.sock.sendall(gathered)
         return self.getresponse()
