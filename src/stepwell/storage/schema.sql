@@ -207,7 +207,7 @@ CREATE INDEX run_children ON run (parent_id, spawn_key, child_index) WHERE paren
 CREATE INDEX run_open_children ON run (open_child_of, spawn_key) WHERE open_child_of IS NOT NULL;
 CREATE INDEX run_canceling ON run (cancel_deadline) WHERE cancel_deadline IS NOT NULL;
 CREATE INDEX run_of_root ON run (root_id) WHERE depth > 0;
-CREATE INDEX run_of_batch ON run (batch_id, batch_index) WHERE batch_id IS NOT NULL;
+CREATE UNIQUE INDEX run_of_batch ON run (batch_id, batch_index) WHERE batch_id IS NOT NULL;
 
 -- ── hot: what each live run waits for; one row of one of these tables for each run that has not ended ──────────────
 
