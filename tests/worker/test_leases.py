@@ -100,7 +100,7 @@ def busy(slots: int, prefetch: int, ends_per_second: int) -> Claimer:
 def test_a_tenth_of_a_second_of_short_runs_is_held_ready() -> None:
     assert busy(8, 4, ends_per_second=10).prefetch(2.0) == 4
     assert busy(8, 4, ends_per_second=1000).prefetch(2.0) == pytest.approx(100, abs=5)
-    assert busy(8, 4, ends_per_second=100_000).prefetch(2.0) == 128
+    assert busy(8, 4, ends_per_second=100_000).prefetch(2.0) == 256
 
 
 def test_a_little_room_is_not_worth_a_frame_while_there_is_enough_to_do() -> None:

@@ -14,7 +14,7 @@ from stepwell.protocol.frames import Release, StartAttempt
 from stepwell.server.connection import Connection
 from stepwell.storage.database import Database
 
-AT_ONCE = 100
+AT_ONCE = 200
 """Runs that one worker gets before it is the next one's turn."""
 GAP = 0.01
 """The least seconds from one claim to the next while no worker has room for half as many runs as it holds.

@@ -6,7 +6,7 @@ import math
 
 AHEAD = 0.1
 """Seconds of work to hold ready: while a claim is on its way the slots have something to do."""
-MOST_PREFETCH = 128
+MOST_PREFETCH = 256
 _MEMORY = 0.5
 """Seconds over which the rate of ends is taken."""
 

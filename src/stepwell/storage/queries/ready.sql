@@ -104,6 +104,7 @@ WITH RECURSIVE before AS MATERIALIZED (
     FOR UPDATE OF ready SKIP LOCKED FOR NO KEY UPDATE OF run SKIP LOCKED
 ), taken AS (
     -- Where the row stands, for it is locked. One that changed since this statement began is not found there: it stays.
+    -- All that follows reads what this returns, so it returns no column more than that needs.
     UPDATE run
     SET status = 'executing', worker_id = $4, lease_epoch = lease_epoch + 1, left_by = NULL,
         attempt = attempt + CASE WHEN attempt_open THEN 0 ELSE 1 END, attempt_open = true,
@@ -112,7 +113,10 @@ WITH RECURSIVE before AS MATERIALIZED (
         started_at = coalesce(started_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM (SELECT * FROM picked UNION ALL SELECT * FROM chosen) AS mine
     WHERE run.ctid = mine.run_at AND run.status = 'queued'
-    RETURNING run.*, mine.resumed, mine.rank, mine.rang, mine.ready_at, mine.declared_at
+    RETURNING run.id, run.environment_id, run.number, run.task_id, run.queue, run.concurrency_key, run.payload,
+              run.payload_type, run.lease_epoch, run.attempt, run.max_attempts, run.max_duration, run.executed,
+              run.executed_before, run.cancel_grace, run.tags, run.metadata, run.parent_id, run.root_id,
+              run.idempotency_key, run.forked_from, run.seed, run.started_at, run.created_at, mine.resumed, mine.rank, mine.rang, mine.ready_at, mine.declared_at
 ), rung AS (
     -- That a timer rang is an entry as its executor would write it, and here nobody else can write to the journal. It is
     -- noted only now, for the run's clock goes on from it: what it sets a time limit for does not begin before.
