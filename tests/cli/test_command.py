@@ -50,9 +50,37 @@ def test_every_command_explains_itself(command: list[str]) -> None:
 def test_the_help_loads_nothing_heavy() -> None:
     """Measured 0.12 s; loading any of these would double it."""
     heavy = {"asyncio", "rich", "httpx2", "asyncpg", "msgspec", "uvicorn", "starlette", "pydantic", "watchfiles"}
-    code = f"import sys, stepwell.cli.app; print(sorted({heavy!r} & set(sys.modules)))"
+    code = f"import sys, stepwell.cli.commands; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_begins_before_anything_is_loaded_that_it_does_not_need(tmp_path: Path) -> None:
+    """After a crash its runs wait for it. What reads the other command lines alone takes a fifth of a second."""
+    heavy = {"asyncio", "aiohttp", "typer", "pydantic", "rich", "httpx2", "stepwell.worker.main"}
+    code = (
+        "import os, subprocess, sys; sys.argv = ['stepwell', 'worker', 'tasks.py'];"
+        f"subprocess.Popen = lambda *_, **__: os._exit(len({heavy!r} & set(sys.modules)));"
+        "from stepwell.cli.app import main; main()"
+    )
+    where = {"STEPWELL_URL": "http://127.0.0.1:9", "STEPWELL_API_KEY": "tr_dev_sk_x", "STEPWELL_STATE_DIR": "off"}
+    began = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=os.environ | where, timeout=30, check=False
+    )
+    assert began.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [("--slots", "0"), ("tasks.py", "--slots", "many"), ("--colour",)])
+def test_a_worker_with_options_is_understood_as_every_command(arguments: tuple[str, ...]) -> None:
+    answer = stepwell("worker", *arguments)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("Usage: ")
+
+
+def test_a_worker_without_a_file_says_how_to_name_one(tmp_path: Path) -> None:
+    answer = stepwell("worker", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error[no-modules]")
 
 
 def test_the_help_is_there_within_300_milliseconds() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from stepwell.cli.app import app
+from stepwell.cli.commands import app
 from stepwell.cli.configuration import PROJECT_KEYS, WORKER_KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stepwell import Stepwell
-from stepwell.cli.app import app
+from stepwell.cli.commands import app
 from stepwell.client.blocking import Stepwell as Blocking
 from stepwell.errors import Conflict, NotFound
 from stepwell.model.permit import PermitChange, Terms

@@ -19,8 +19,6 @@ def worker(
 
     SIGTERM drains it: it takes no more runs, and gives back what has not ended in time; no attempt is burnt.
     """
-    from stepwell.cli.configuration import project_modules, worker_settings
-    from stepwell.cli.working import work
+    from stepwell.cli.working import work_on
 
-    given = {key: value for key, value in {"slots": slots, "name": name}.items() if value is not None}
-    work(worker_settings(project_modules(modules), given))
+    work_on(modules, {key: value for key, value in {"slots": slots, "name": name}.items() if value is not None})

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell.model.task import Manifest
     from stepwell.worker.settings import WorkerSettings
+
+
+def work_on(modules: Sequence[str] | None, given: Mapping[str, Any] | None = None) -> None:
+    """As `stepwell worker` does, with these modules or else the project's; `given`: settings. Raises ConfigError."""
+    from stepwell.cli.configuration import project_modules, worker_settings
+
+    work(worker_settings(project_modules(modules), given))
 
 
 def work(
