@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -232,7 +233,12 @@ def run(
 async def _serve(
     settings: WorkerSettings, when_ready: Callable[[Manifest], None] | None, begun: Beginning | None
 ) -> None:
-    worker = Worker(settings, when_ready=when_ready, begun=begun)
+    def is_ready(manifest: Manifest) -> None:
+        gc.freeze()  # what lives as long as the worker is not looked through again and again while runs wait
+        if when_ready is not None:
+            when_ready(manifest)
+
+    worker = Worker(settings, when_ready=is_ready, begun=begun)
     with _signals(worker.stop):
         await worker.run()
 
