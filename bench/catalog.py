@@ -144,6 +144,7 @@ PEERS = (
 
 _RUNS = {"runs": ("runs/s", True)}
 _COSTS = {"cpu_us": ("CPU us each", False), "wal_syncs": ("WAL syncs each", False)}
+_FAN_OUT = {"seconds": ("s", False), "largest_mib": ("MiB of the largest worker process", False)}
 _LATENCY = {
     "start_p50": ("start p50 ms", False),
     "start_p95": ("p95", False),
@@ -182,16 +183,14 @@ WORKLOADS = (
     ),
     Workload("w3", "Latency of an idle system, warm", "latency", {"n": 200}, {"n": 50}, _LATENCY),
     Workload("w3c", "Latency with a process forked for each run", "cold_latency", {"n": 100}, {"n": 20}, _LATENCY),
-    Workload(
-        "w4", "One run with 500 children", "fan_out", {"children": 500}, {"children": 200}, {"seconds": ("s", False)}
-    ),
+    Workload("w4", "One run with 500 children", "fan_out", {"children": 500}, {"children": 200}, _FAN_OUT),
     Workload(
         "w4b",
         "One run with 5,000 children",
         "fan_out",
         {"children": 5000},
         {"children": 1000},
-        {"seconds": ("s", False)},
+        _FAN_OUT,
     ),
     Workload(
         "w5",

@@ -88,6 +88,11 @@ def memory(pid: int) -> float:
     return round(sum(_pss(each) for each in _tree(pid)) / 1024, 1)
 
 
+def largest(pids: Iterable[int]) -> float:
+    """MiB: the most that one of these or of their descendants, as far as they live, ever had in memory."""
+    return round(max((_peak(each) for pid in pids for each in _tree(pid)), default=0) / 1024, 1)
+
+
 def cpu_seconds() -> dict[str, float]:
     """Processor time so far: of this client, of what it started, by name, and of the services."""
     used = {"client": time.process_time()}
@@ -119,8 +124,16 @@ def _tree(pid: int) -> list[int]:
 
 
 def _pss(pid: int) -> int:
+    return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
+
+
+def _peak(pid: int) -> int:
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM:")
+
+
+def _kilobytes(file: Path, name: str) -> int:
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in file.read_text().splitlines():
+            if line.startswith(name):
                 return int(line.split()[1])
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 from bench.harness.events import Event, Sink
 from bench.harness.numbers import milliseconds
 from bench.harness.peer import Peer, rows
-from bench.harness.processes import cpu_seconds, kill, memory, stop, until
+from bench.harness.processes import cpu_seconds, kill, largest, memory, stop, until
 from bench.harness.wal import wal
 
 Figures = dict[str, Any]
@@ -86,15 +86,15 @@ def cold_latency(peer: Peer, n: int) -> Figures:
 
 
 def fan_out(peer: Peer, children: int) -> Figures:
-    """W4: one run triggers children and waits for all of them."""
-    peer.start_workers()
+    """W4: one run triggers children and waits for all of them; and how large the largest process of the workers got."""
+    workers = peer.start_workers()
     peer.run_all("noop", range(20))
     began = time.perf_counter()
     found = peer.call("parent", children)
     seconds = time.perf_counter() - began
     if found != children:
         raise RuntimeError(f"the parent got {found} of {children} results")
-    return {"seconds": round(seconds, 3)}
+    return {"seconds": round(seconds, 3), "largest_mib": largest(worker.pid for worker in workers)}
 
 
 WARM_UP = 100
