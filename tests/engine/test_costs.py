@@ -141,6 +141,19 @@ async def test_items_that_are_alike_take_fewer(world: World, trips: list[str]) -
     assert await counted(trips, batches.add_items(world.db, world.environment_id, made.batch_id, alike)) <= 6
 
 
+async def test_large_outputs_are_stored_a_few_at_a_time(
+    world: World, trips: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "TOGETHER", 250)
+    await world.ask(*requests(5))
+    attempts = await world.claim(5)
+    outputs = [b"a" * 100, b"b" * 100, b"c" * 100, b"d" * 300, b"e"]
+    frames = [Finish(each.run_id, each.epoch, output=output) for each, output in zip(attempts, outputs, strict=True)]
+    assert await counted(trips, finish.finish(world.db, world.worker, frames)) == 4
+    stored = await world.sql("SELECT output FROM run ORDER BY number")
+    assert [row[0] for row in stored] == outputs
+
+
 async def test_a_run_handed_over_takes_one_round_trip(world: World, trips: list[str]) -> None:
     await finish_all(world, [await world.started()])
     begun = handover.trigger_for(world.db, world.environment_id, requests(1)[0], world.worker, LEASE)

@@ -10,7 +10,7 @@ the same things. It leaves all others as they are; `_finish` looks at those.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stepwell.codec.payload import LARGEST
@@ -30,6 +30,9 @@ from stepwell.storage import attempt, checkpoint, event, run, task, wait
 from stepwell.storage.attempt import AttemptEnd
 from stepwell.storage.database import Database, Tx
 from stepwell.storage.run import Ending
+
+TOGETHER = 64 * 1024 * 1024
+"""Bytes of outputs that one statement stores: Postgres takes no value of a gigabyte."""
 
 # How a process ended that was nobody's try: these go on where they were, and burn no attempt.
 _DEATHS = frozenset({"crashed", "lease_lost"})
@@ -66,6 +69,29 @@ async def finish(
     simply complete, once that is committed: whoever waits for one needs not ask for it.
     """
 
+    answers: list[StepwellError | None] = []
+    for portion in _portions(frames):
+        answers += await _finish_together(db, worker_id, portion, completed)
+    return answers
+
+
+def _portions(frames: Sequence[Finish]) -> Iterator[list[Finish]]:
+    """The same in their order, with outputs of at most `TOGETHER` bytes each, or a single frame."""
+    portion: list[Finish] = []
+    size = 0
+    for frame in frames:
+        weight = len(frame.output or b"")
+        if portion and size + weight > TOGETHER:
+            yield portion
+            portion, size = [], 0
+        portion.append(frame)
+        size += weight
+    yield portion
+
+
+async def _finish_together(
+    db: Database, worker_id: str, frames: Sequence[Finish], completed: Callable[[RunOutcome], None] | None
+) -> list[StepwellError | None]:
     usual = {frame.run_id: frame for frame in frames if _is_usual(frame)}
     done = await _complete(db, worker_id, usual, completed) if usual else set[tuple[str, int]]()
     rest = [frame for frame in frames if (frame.run_id, frame.epoch) not in done]
