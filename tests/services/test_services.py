@@ -113,7 +113,7 @@ async def test_what_was_not_quite_due_is_looked_for_at_once_and_what_others_are_
     service = Counted(0, 0, 0, 0, 0, 0, 0, 1, 0, due=-0.0001)
     loop = Loop(service, database, sweep=2.0)
     pauses = [await loop.look() for _ in range(9)]
-    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.02, 0.02, 0.002, 0.001]
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.016, 0.02, 0.02, 0.005, 0.001]
 
 
 async def test_errors_are_logged_and_put_off_longer_each_time_and_end_no_loop(

@@ -51,9 +51,9 @@ class Scene:
     async def begin(
         self, *, a: str = "stand", b: str = "", age_of_b: float = 0.0, journal_of_b: list[Checkpoint] | None = None
     ) -> None:
-        self.a = self._run("A", a)
-        self.b = self._run("B", b, age_of_b, journal_of_b)
-        self.c = self._run("C", "")
+        self.a = self.run("A", a)
+        self.b = self.run("B", b, age_of_b, journal_of_b)
+        self.c = self.run("C", "")
         await self._server.start_together(self.a, self.b, self.c)
         self.pid = await self.told("A")
         for _ in range(10):  # what the worker does at once is done
@@ -94,7 +94,7 @@ class Scene:
         for gate in self._gates.values():
             gate.close()
 
-    def _run(self, name: str, part: str, age: float = 0.0, journal: list[Checkpoint] | None = None) -> StartAttempt:
+    def run(self, name: str, part: str, age: float = 0.0, journal: list[Checkpoint] | None = None) -> StartAttempt:
         self._gates[name] = gate = Gate(self._file.with_suffix(f".{name}"))
         given = {"part": part, "pipe": self._pipe.path, "file": gate.path, "name": name}
         return self._server.frame("act", given, age=age, journal=journal)
@@ -237,6 +237,27 @@ async def test_runs_that_are_not_known_to_be_short_are_not_handed_ahead(
     with pytest.raises(AssertionError, match="B did not begin"):
         scene.told_without_the_worker("B")
     await scene.ended_well(scene.a, scene.b, scene.c)
+
+
+async def test_few_executors_of_a_task_are_handed_runs_ahead(
+    server: ScriptedServer, scene: Scene, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "FED", 1)
+    await start_worker(slots=2)
+    first, second, third, fourth = (
+        scene.run(name, part) for name, part in zip("ABCD", ("stand", "stand", "", ""), strict=True)
+    )
+    for standing, name in ((first, "A"), (second, "B")):
+        await server.start_together(standing)
+        await scene.told(name)
+    await server.start_together(third, fourth)
+    for _ in range(10):  # what the worker does at once is done
+        await asyncio.sleep(0)
+    scene.go("A")
+    for name in "CD":
+        assert scene.told_without_the_worker(name) == await scene.told("A"), "both lie with the first one"
+    scene.go("B")
+    await scene.ended_well(first, second, third, fourth)
 
 
 def rang() -> list[Checkpoint]:

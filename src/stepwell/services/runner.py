@@ -29,7 +29,7 @@ from stepwell.storage.database import Database
 SWEEP_SECONDS = 1.0
 _SHORTEST = 0.001  # between two looks: what was not due yet is by then
 _IN_VAIN = 0.02  # between looks that find something due again and again, and do nothing: somebody else is at it
-_GATHER = 0.002  # between two looks that did something: what is due within that time is done together
+_GATHER = 0.005  # between two looks that did something: what is due within that time is done together
 _LONGEST_PAUSE = 30.0
 _log = logging.getLogger(__name__)
 

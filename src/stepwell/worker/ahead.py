@@ -8,8 +8,9 @@ takes longer is taken back.
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 
@@ -22,6 +23,9 @@ MOST = 8
 """Runs in one tray. Linux has room for ten datagrams."""
 WORTH = 0.005
 """Seconds of work that may lie in one tray, going by what the task's runs took until now."""
+FED = max(4, 2 * (os.cpu_count() or 1))
+"""Executors of one task that have a tray filled: with few that go on without a pause, each keeps its caches warm. Those
+beyond them run empty, and are begun anew when the line is long all the same."""
 REPLAYED = 16
 """Entries of the journal of a run that is laid in a tray: replaying more takes longer than others should wait."""
 LONG = 0.01
@@ -144,13 +148,15 @@ class Ahead:
         return True
 
     def _room(self) -> dict[str, deque[tuple[Executor, int]]]:
-        """Of each task the executors that are not in a long run, and how many runs each of them can be given."""
+        """Of each task the first executors that are not in a long run, and how many runs each of them can be given."""
         began = time.monotonic() - LONG
         room: dict[str, deque[tuple[Executor, int]]] = {}
+        fed: Counter[str] = Counter()
         for executor, lying in self._lying.items():
             if len(lying) < MOST and executor.since > began and not executor.retired:
                 most = min(MOST, int(WORTH / self._takes.get(executor.task_id, _LONGEST))) - len(lying)
-                if most > 0:
+                fed[executor.task_id] += 1
+                if most > 0 and fed[executor.task_id] <= FED:
                     room.setdefault(executor.task_id, deque()).append((executor, most))
         return room
 
