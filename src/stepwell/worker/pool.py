@@ -12,9 +12,10 @@ E = TypeVar("E")
 BONUS = 10.0
 """Seconds by which an idle executor counts as more recently used, for each doubling of its task's frequency."""
 _HALF_LIFE = 60.0
-BRIEF = 1.0
-"""Seconds that an executor beyond `per_task` is kept nevertheless: between two runs of a busy task more than that are
-idle for a moment, and to end and fork them again and again costs more than all the rest of a short run."""
+BRIEF = 5.0
+"""Seconds that an executor beyond `per_task` is kept nevertheless: between two runs of a busy task, or two waves of
+them, more than that are idle for a moment. To end and fork them again and again costs more than all the rest of a short
+run: 10 ms of processor time each, most of it 1,700 pages that are copied when they are touched."""
 
 _LOOK = 0.1  # seconds between two looks for what is idle for too long
 
