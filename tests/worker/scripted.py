@@ -32,6 +32,7 @@ class ScriptedServer:
         self.hellos: list[frames.Hello] = []
         self.said: list[Any] = []
         self.requests: list[frames.Request] = []
+        self.messages: list[list[Any]] = []
         self.heartbeats: list[Heartbeat] = []
         self.room = 0
         self.lease = 30.0
@@ -185,7 +186,8 @@ class ScriptedServer:
         await socket.prepare(request)
         async for message in socket:
             if message.type is WSMsgType.BINARY:
-                for frame in frames.from_worker.decode(message.data):
+                self.messages.append(frames.from_worker.decode(message.data))
+                for frame in self.messages[-1]:
                     await self._hear(socket, frame)
                 async with self._changed:
                     self._changed.notify_all()

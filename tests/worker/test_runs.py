@@ -12,6 +12,8 @@ import pytest
 from stepwell.protocol.frames import (
     CancelRun,
     Finish,
+    Request,
+    Room,
     Suspend,
     WriteJournal,
 )
@@ -24,6 +26,21 @@ from tests.worker.scripted import PATIENCE, ScriptedServer
 async def test_a_run_is_executed_and_its_output_told(server: ScriptedServer, worker: Worker) -> None:
     run_id = await server.start("hello", {"name": "Ada"})
     assert await server.output(run_id) == "hello Ada"
+
+
+async def test_the_end_of_a_run_that_is_alone_and_the_room_that_it_leaves_are_one_message(
+    server: ScriptedServer, worker: Worker
+) -> None:
+    for _ in range(2):  # the first one has a process started for it
+        run_id = await server.start("hello", {"name": "Ada"})
+        await server.finished(run_id)
+    [(end, *others)] = [
+        [getattr(frame, "frame", frame) for frame in message]
+        for message in server.messages
+        if any(isinstance(frame, Request) and frame.frame is server.first(Finish, run_id) for frame in message)
+    ]
+    assert isinstance(end, Finish)
+    assert [room.add for room in others if isinstance(room, Room)] == [1]
 
 
 async def test_the_hello_declares_the_tasks_of_the_modules(server: ScriptedServer, worker: Worker) -> None:

@@ -126,6 +126,8 @@ class Starts:
         """After runs have left executors, and these are ready for others or gone."""
         self._claimer.ended(time.monotonic())
         self.fill()
+        if not self.executing:
+            self._announce()  # together with the end of the run that was alone: not as a message of its own
 
     def goes_on(self, executor: Executor, released: Released) -> None:
         """An executor has ended a run, and begun one that was handed to it ahead or become idle."""
