@@ -190,7 +190,7 @@ CREATE TABLE run (
     CHECK ((status = 'failed') = (failure IS NOT NULL)),
     CHECK (status <> 'executing' OR (attempt >= 1 AND attempt_open AND lease_epoch >= 1 AND started_at IS NOT NULL)),
     CHECK (ended_as IS NULL OR NOT attempt_open)
-) WITH (fillfactor = 50);                                                -- room for a run's versions on its page
+) WITH (fillfactor = 40);                                                -- room for a run's versions on its page
 -- Not compressed: pglz takes longer for one of them than all the rest of a run.
 ALTER TABLE run ALTER COLUMN payload SET STORAGE EXTERNAL, ALTER COLUMN output SET STORAGE EXTERNAL;
 CREATE INDEX run_newest ON run (environment_id, number);
@@ -531,7 +531,7 @@ CREATE TABLE attempt (
     PRIMARY KEY (run_id, number),
     CHECK ((outcome = 'open') = (ended_at IS NULL)),
     CHECK ((outcome = 'failed') = (failure IS NOT NULL))
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 45);
 
 CREATE TABLE event (
     run_id             text NOT NULL,
