@@ -98,6 +98,9 @@ def fan_out(peer: Peer, children: int) -> Figures:
 
 
 WARM_UP = 100
+"""Runs that a worker of W5 has done before."""
+SETTLED = 7.5
+"""Seconds until it has let go of what it had for them only: of ours, idle processes beyond five of a task."""
 
 
 def sleepers(peer: Peer, n: int, lead: float, spread: float) -> Figures:
@@ -106,7 +109,7 @@ def sleepers(peer: Peer, n: int, lead: float, spread: float) -> Figures:
     sink = Sink()
     worker = peer.start_workers(1)[0]
     peer.run_all("sleeper", [(-1 - number, time.time()) for number in range(WARM_UP)])
-    time.sleep(2.5)
+    time.sleep(SETTLED)
     processes = {"worker": worker.pid} | peer.server_pids()
     before = {name: memory(pid) for name, pid in processes.items()}
     used = cpu_seconds()
