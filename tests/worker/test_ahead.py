@@ -413,6 +413,7 @@ async def test_a_worker_that_stops_gives_back_what_nobody_has_begun(
 async def test_a_run_whose_lease_runs_out_while_it_lies_ahead_is_not_begun_though_the_worker_sleeps(
     server: ScriptedServer, scene: Scene, start_worker: StartWorker
 ) -> None:
+    server.heartbeat_status = 503  # else the lease is renewed, if a heartbeat comes within these seconds
     worker = await start_worker(slots=1)
     await scene.begin(age_of_b=server.lease * 0.8 - 4)
     threading.Event().wait(4.1)  # a lease is real time: there is nothing to be given but its passing
@@ -427,8 +428,9 @@ async def test_a_run_whose_lease_runs_out_while_it_lies_ahead_is_not_begun_thoug
 async def test_a_run_handed_ahead_and_begun_is_killed_when_its_lease_runs_out(
     server: ScriptedServer, scene: Scene, start_worker: StartWorker, tmp_path: Path
 ) -> None:
+    server.heartbeat_status = 503  # else the lease is renewed, if a heartbeat comes within these seconds
     await start_worker(slots=1)
-    await scene.begin(b="wait_for_ever", age_of_b=server.lease * 0.8 - 4)
+    await scene.begin(b="wait_for_ever", age_of_b=server.lease * 0.8 - 8)
     scene.go()
     scene.told_without_the_worker("B")
     gone = threading.Thread(target=lambda: asyncio.run(until_gone(scene.pid)))
