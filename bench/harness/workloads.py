@@ -123,18 +123,18 @@ def sleepers(peer: Peer, n: int, lead: float, spread: float) -> Figures:
     for name, pid in processes.items():
         figures |= {f"{name}_mib": before[name], f"{name}_mib_more": round(memory(pid) - before[name], 1)}
     woken: dict[int, float] = {}
+    looked_at = 0
 
     def all_woke(events: list[Event]) -> bool:
-        for event in events[-200:]:
+        nonlocal looked_at
+        for event in events[looked_at:]:
             if event.name == "wake" and event.number >= 0:
                 woken.setdefault(event.number, event.at)
+        looked_at = len(events)
         return len(woken) >= n
 
     sink.until(all_woke, lead + spread + 60)
     figures |= _cpu_each("cpu_us_wake", used, n)
-    for event in sink.named("wake"):
-        if event.number >= 0:
-            woken.setdefault(event.number, event.at)
     return figures | {"woken": len(woken)} | milliseconds("late", [at - wakes[number] for number, at in woken.items()])
 
 
