@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.client import messages, queues, runs, triggering
+from stepwell.client import queues, runs, triggering
 from stepwell.client.exchange import Call, Exchange, Reply
 from stepwell.client.retrying import TRIES, delay_after_reply, delay_after_silence
 from stepwell.client.specs import spec_of
@@ -204,62 +203,6 @@ def test_a_result_that_takes_too_long_is_a_timeout_that_says_the_run_goes_on() -
 def test_the_last_question_is_held_no_longer_than_the_timeout_allows() -> None:
     exchange = runs.result("run_1", 5.0, clock=lambda: 0.0)
     assert next(exchange).url.endswith("wait=5.0")
-
-
-ENDED = result(ok=True, state="completed", output="1", outputType="application/json")
-SILENCE = ConnectionFailed("no answer")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_who_waits_for_a_result_waits_for_its_server_too() -> None:
-    exchange = runs.result("run_1", None)
-    calls = [next(exchange), exchange.throw(SILENCE), exchange.throw(SILENCE), exchange.send(UNFINISHED)]
-    assert [call.url for call in calls] == [calls[0].url] * 4
-    assert calls[1].pause > 0
-    with pytest.raises(StopIteration) as done:
-        exchange.send(ENDED)
-    assert done.value.value == 1
-
-
-@pytest.mark.parametrize(("timeout", "seconds"), [(None, 70), (25.0, 30), (5.0, 10)])
-def test_a_server_that_stays_away_is_given_up_after_a_minute_or_at_the_timeout(
-    timeout: float | None, seconds: float
-) -> None:
-    clock = Clock()
-    exchange = runs.result("run_1", timeout, clock)
-    next(exchange)
-    with suppress(ConnectionFailed):
-        while clock.now < 1000:
-            clock.now += 10.0
-            exchange.throw(SILENCE)
-    assert clock.now == seconds
-
-
-def test_each_answer_of_the_server_begins_the_minute_anew() -> None:
-    clock = Clock()
-    exchange = runs.result("run_1", None, clock)
-    next(exchange)
-    for _ in range(5):
-        clock.now += 50.0
-        exchange.throw(SILENCE)
-        exchange.send(UNFINISHED)
-
-
-def test_who_waits_for_an_answer_to_an_update_waits_for_its_server_too() -> None:
-    view = {"id": "msg_1", "name": "n", "status": "pending", "sentAt": "2026-01-01T00:00:00Z"}
-    exchange = messages.update("run_1", "n", 1, None)
-    next(exchange)
-    asked = exchange.send(reply(view))
-    assert exchange.throw(SILENCE).url == asked.url
-    with pytest.raises(StopIteration) as done:
-        exchange.send(reply(view | {"status": "accepted", "answer": 7}))
-    assert done.value.value == 7
 
 
 def test_a_run_without_an_output_raises_run_failed_with_what_was_recorded() -> None:

@@ -82,8 +82,7 @@ class Pump:
 
     @property
     def replaying(self) -> bool:
-        journal = self.journal  # asked several times in each step
-        return journal.held or journal.cursor < len(journal.prefix)
+        return self.journal.replaying
 
     # ---- what awaits ask
 

@@ -90,10 +90,11 @@ class Loop:
         self._in_vain = 0 if done or due is None or due > 0 else self._in_vain + 1
         if due is None:
             return regular
-        shortest = (
-            _GATHER if done else _SHORTEST if due > 0 else min(_IN_VAIN, _SHORTEST * 2 ** min(self._in_vain - 1, 10))
-        )
-        return max(shortest, min(regular, due))
+        return max(_GATHER if done else self._shortest(), min(regular, due))
+
+    def _shortest(self) -> float:
+        """After a look that did nothing: longer and longer while something is due all the same."""
+        return min(_IN_VAIN, _SHORTEST * 2 ** min(max(self._in_vain - 1, 0), 10))
 
 
 @asynccontextmanager

@@ -116,11 +116,13 @@ WITH RECURSIVE before AS MATERIALIZED (
     RETURNING run.id, run.environment_id, run.number, run.task_id, run.queue, run.concurrency_key, run.payload,
               run.payload_type, run.lease_epoch, run.attempt, run.max_attempts, run.max_duration, run.executed,
               run.executed_before, run.cancel_grace, run.tags, run.metadata, run.parent_id, run.root_id,
-              run.idempotency_key, run.forked_from, run.seed, run.started_at, run.created_at, mine.resumed, mine.rank, mine.rang, mine.ready_at, mine.declared_at
+              run.idempotency_key, run.forked_from, run.seed, run.started_at, run.created_at,
+              mine.resumed, mine.rank, mine.rang, mine.ready_at, mine.declared_at
 ), rung AS (
     -- That a timer rang is an entry as its executor would write it, and here nobody else can write to the journal. It is
     -- noted only now, for the run's clock goes on from it: what it sets a time limit for does not begin before.
-    -- `checksum` is that of `model/checkpoint.py`.
+    -- `checksum` is that of `model/checkpoint.py`; a journal that is full (`executor/journal.py`) is left to the executor,
+    -- which says so.
     INSERT INTO checkpoint (run_id, seq, key, kind, outcome, at, started, body, site, attempt, nested, fingerprint, epoch,
                             checksum)
     SELECT id, seq, rang, 'timer', 'value', at, at, body, '', attempt, false, '', lease_epoch,
